@@ -22,7 +22,7 @@ PREFIX = "fresh:"
 UNSETTLED = "?"
 """While a token begins with this, what is read may be cached by nobody: the change is not committed yet."""
 SECONDS = 3600
-CACHE_SECONDS = 300
+CACHE_SECONDS = 30
 """A worker's cache forgets by itself after this; it must stay far below SECONDS, or an expired token hides a change."""
 
 

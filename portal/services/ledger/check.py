@@ -1,0 +1,79 @@
+"""Proof that the books are right: every invariant of the ledger, each as one query whose rows are faults.
+
+Run by `flask ledger-check` and by the tests after everything they do to the wallet.
+"""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from portal.extensions import db
+
+INVARIANTS: tuple[tuple[str, str], ...] = (
+    (
+        "balance is the sum of the entries",
+        "SELECT w.account_id, w.balance AS found, COALESCE(SUM(e.amount), 0) AS expected FROM wallets w "
+        "LEFT JOIN ledger_entries e ON e.account_id = w.account_id GROUP BY w.account_id, w.balance "
+        "HAVING w.balance <> COALESCE(SUM(e.amount), 0)",
+    ),
+    (
+        "held is the sum of the open holds",
+        "SELECT w.account_id, w.held AS found, COALESCE(SUM(u.hold), 0) AS expected FROM wallets w "
+        "LEFT JOIN usage_records u ON u.account_id = w.account_id AND u.state = 'open' GROUP BY w.account_id, w.held "
+        "HAVING w.held <> COALESCE(SUM(u.hold), 0)",
+    ),
+    ("nothing is below zero", "SELECT account_id, balance - held AS found, 0 AS expected FROM wallets WHERE balance < 0 OR held < 0 OR held > balance"),
+    (
+        "entries are numbered without a gap",
+        "SELECT w.account_id, w.seq AS found, COUNT(e.id) AS expected FROM wallets w LEFT JOIN ledger_entries e ON e.account_id = w.account_id "
+        "GROUP BY w.account_id, w.seq HAVING w.seq <> COUNT(e.id) OR w.seq <> COALESCE(MAX(e.seq), 0)",
+    ),
+    (
+        "each entry begins where the one before it ended",
+        "SELECT e.account_id, e.balance_before AS found, COALESCE(p.balance_after, 0) AS expected FROM ledger_entries e "
+        "LEFT JOIN ledger_entries p ON p.account_id = e.account_id AND p.seq = e.seq - 1 WHERE e.balance_before <> COALESCE(p.balance_after, 0)",
+    ),
+    (
+        "each entry adds up",
+        "SELECT account_id, balance_after AS found, balance_before + amount AS expected FROM ledger_entries WHERE balance_after <> balance_before + amount",
+    ),
+    (
+        "each charge is in the ledger once, for its cost",
+        "SELECT u.account_id, COALESCE(SUM(e.amount), 0) AS found, -u.cost AS expected FROM usage_records u "
+        "LEFT JOIN ledger_entries e ON e.kind = 'usage' AND e.reference = u.id WHERE u.state = 'settled' "
+        "GROUP BY u.id, u.account_id, u.cost HAVING COALESCE(SUM(e.amount), 0) <> -u.cost",
+    ),
+    (
+        "each usage entry has its settled request",
+        "SELECT e.account_id, e.amount AS found, 0 AS expected FROM ledger_entries e "
+        "LEFT JOIN usage_records u ON u.id = e.reference AND u.state = 'settled' AND u.account_id = e.account_id WHERE e.kind = 'usage' AND u.id IS NULL",
+    ),
+    ("no charge is above its hold", "SELECT account_id, cost AS found, hold AS expected FROM usage_records WHERE cost > hold OR cost < 0"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A broken invariant at one account, in milli-credits (or entry numbers)."""
+
+    invariant: str
+    account_id: str
+    found: int
+    expected: int
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: account {self.account_id} has {self.found}, should have {self.expected}"
+
+
+def check() -> list[Fault]:
+    """Every broken invariant; an empty list means the books are right.
+
+    All queries see one instant, so that requests which settle meanwhile are no faults.
+    """
+    level = "SERIALIZABLE" if db.engine.dialect.name == "sqlite" else "REPEATABLE READ"
+    with db.engine.connect().execution_options(isolation_level=level) as connection, connection.begin():
+        return [
+            Fault(name, row.account_id, int(row.found), int(row.expected))
+            for name, query in INVARIANTS
+            for row in connection.execute(sa.text(query))
+        ]

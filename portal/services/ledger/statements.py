@@ -1,0 +1,167 @@
+"""The till's SQL: the same two moves in the words of each database.
+
+hold    wallet.held += amount where balance − held covers it; open the usage row
+settle  claim the open usage row; balance −= cost, held −= hold; one ledger entry for a cost above zero
+
+SQLite and MariaDB take a statement per row and wallet (cheap there, or unavoidable); PostgreSQL takes a whole batch in
+one statement, which is what makes its cost per request small. Wallets are always locked in one order.
+"""
+
+import json
+from collections import defaultdict
+from typing import Any, NamedTuple, Protocol
+
+from portal.ids import new_id
+
+
+class Hold(NamedTuple):
+    """What is written before the upstream is called. amount: milli-credits; created_at: UTC `YYYY-MM-DD HH:MM:SS.ffffff`."""
+
+    id: str
+    account_id: str
+    api_key_id: str
+    process_id: str
+    model: str
+    provider: str
+    location: str
+    rate_in: int
+    rate_out: int
+    streamed: bool
+    amount: int
+    created_at: str
+
+
+class Settlement(NamedTuple):
+    """What is written after the answer. cost and hold: milli-credits, 0 ≤ cost ≤ hold."""
+
+    id: str
+    account_id: str
+    hold: int
+    outcome: str
+    prompt_tokens: int
+    answer_tokens: int
+    estimated: bool
+    cost: int
+    provider: str
+    first_byte_ms: int | None
+    duration_ms: int | None
+    settled_at: str
+    actor: str
+
+    @classmethod
+    def void(cls, hold: Hold) -> "Settlement":
+        """The settlement of a request that never was: nothing charged, the hold given back."""
+        return cls(
+            hold.id, hold.account_id, hold.amount, "abandoned", 0, 0, False, 0, hold.provider, None, None, hold.created_at, f"key:{hold.api_key_id}"
+        )
+
+
+class Statements(Protocol):
+    """Raw SQL on a driver's connection, inside a transaction that the till ends."""
+
+    def prepare(self, connection: Any) -> None: ...
+    def begin(self, connection: Any) -> None: ...
+    def hold(self, connection: Any, holds: list[Hold]) -> set[str]: ...
+    def settle(self, connection: Any, settlements: list[Settlement]) -> dict[str, int]: ...
+
+
+def statements_for(dialect: str) -> Statements:
+    """The statements for a SQLAlchemy dialect's name."""
+    if dialect == "postgresql":
+        from portal.services.ledger.statements_postgresql import PostgresqlStatements
+
+        return PostgresqlStatements()
+    return RowStatements("?" if dialect == "sqlite" else "%s", sqlite=dialect == "sqlite")
+
+
+class RowStatements:
+    """SQLite and MariaDB/MySQL: a statement per wallet and per usage row; inserts in bulk."""
+
+    def __init__(self, mark: str, *, sqlite: bool) -> None:
+        self._sqlite = sqlite
+        self._take = f"UPDATE wallets SET held = held + {mark} WHERE account_id = {mark} AND balance - held >= {mark}"
+        self._open = (
+            "INSERT INTO usage_records (id, account_id, api_key_id, process_id, model, provider, location, rate_in, rate_out, streamed, hold, "
+            "created_at, state, outcome, prompt_tokens, answer_tokens, estimated, cost) VALUES "
+            f"({', '.join([mark] * 12)}, 'open', '', 0, 0, 0, 0)"
+        )
+        self._claim = (
+            f"UPDATE usage_records SET state = 'settled', outcome = {mark}, prompt_tokens = {mark}, answer_tokens = {mark}, estimated = {mark}, "
+            f"cost = {mark}, provider = {mark}, first_byte_ms = {mark}, duration_ms = {mark}, settled_at = {mark} WHERE id = {mark} AND state = 'open'"
+        )
+        self._pay = f"UPDATE wallets SET balance = balance - {mark}, held = held - {mark}, seq = seq + {mark} WHERE account_id = {mark}"
+        self._read = f"SELECT balance, seq FROM wallets WHERE account_id = {mark}"
+        self._book = (
+            "INSERT INTO ledger_entries (id, account_id, seq, kind, amount, balance_before, balance_after, reference, actor, meta, created_at) "
+            f"VALUES ({mark}, {mark}, {mark}, 'usage', {mark}, {mark}, {mark}, {mark}, {mark}, '{{}}', {mark})"
+        )
+
+    def prepare(self, connection: Any) -> None:
+        pass
+
+    def begin(self, connection: Any) -> None:
+        if self._sqlite:
+            from portal.database import begin_immediate
+
+            begin_immediate(lambda: connection.driver_connection.execute("BEGIN IMMEDIATE"))
+
+    def hold(self, connection: Any, holds: list[Hold]) -> set[str]:
+        """Returns the ids that are held; the others' wallets did not cover them."""
+        cursor = connection.cursor()
+        by_account: dict[str, list[Hold]] = defaultdict(list)
+        for hold in holds:
+            by_account[hold.account_id].append(hold)
+        held: list[Hold] = []
+        for account_id in sorted(by_account):
+            wanted = by_account[account_id]
+            total = sum(hold.amount for hold in wanted)
+            cursor.execute(self._take, (total, account_id, total))
+            if cursor.rowcount == 1:
+                held += wanted
+            elif len(wanted) > 1:
+                for hold in wanted:
+                    cursor.execute(self._take, (hold.amount, account_id, hold.amount))
+                    if cursor.rowcount == 1:
+                        held.append(hold)
+        if held:
+            cursor.executemany(self._open, held)
+        cursor.close()
+        return {hold.id for hold in held}
+
+    def settle(self, connection: Any, settlements: list[Settlement]) -> dict[str, int]:
+        """Returns the balance after each request settled here; what was settled before is left out."""
+        cursor = connection.cursor()
+        claimed: dict[str, list[Settlement]] = defaultdict(list)
+        for s in sorted(settlements):
+            cursor.execute(
+                self._claim,
+                (s.outcome, s.prompt_tokens, s.answer_tokens, s.estimated, s.cost, s.provider, s.first_byte_ms, s.duration_ms, s.settled_at, s.id),
+            )
+            if cursor.rowcount == 1:
+                claimed[s.account_id].append(s)
+        balances: dict[str, int] = {}
+        entries: list[tuple[Any, ...]] = []
+        for account_id in sorted(claimed):
+            mine = claimed[account_id]
+            charged = [s for s in mine if s.cost]
+            spent = sum(s.cost for s in charged)
+            cursor.execute(self._pay, (spent, sum(s.hold for s in mine), len(charged), account_id))
+            cursor.execute(self._read, (account_id,))
+            balance, seq = cursor.fetchone()
+            before, number = balance + spent, seq - len(charged)
+            for s in mine:
+                if s.cost:
+                    number += 1
+                    after = before - s.cost
+                    entries.append((new_id(), account_id, number, -s.cost, before, after, s.id, s.actor, s.settled_at))
+                    before = after
+                balances[s.id] = before
+        if entries:
+            cursor.executemany(self._book, entries)
+        cursor.close()
+        return balances
+
+
+def as_json(rows: list[Any]) -> str:
+    """A batch as one JSON parameter."""
+    return json.dumps([row._asdict() for row in rows])

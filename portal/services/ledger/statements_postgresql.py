@@ -1,0 +1,74 @@
+"""The till's SQL on PostgreSQL: a whole batch is one parameter of one statement.
+
+Two things make it right under READ COMMITTED: the wallets are locked in order before they are changed (two batches never
+wait for each other in a circle), and every new value is computed from the row as it is after the wait, not as the
+statement first saw it. Where the sum of an account's holds isn't covered, they are tried one by one.
+"""
+
+from typing import Any
+
+from portal.ids import new_id
+from portal.services.ledger.statements import Hold, Settlement, as_json
+
+HOLD = """
+WITH r AS (SELECT * FROM json_to_recordset(%s::json) AS x(id text, account_id text, api_key_id text, process_id text, model text, provider text,
+     location text, rate_in int, rate_out int, streamed bool, amount bigint, created_at text)),
+ sums AS (SELECT account_id, sum(amount) AS amount FROM r GROUP BY account_id),
+ locked AS (SELECT account_id FROM wallets WHERE account_id IN (SELECT account_id FROM sums) ORDER BY account_id FOR UPDATE),
+ taken AS (UPDATE wallets w SET held = w.held + s.amount FROM sums s JOIN locked l ON l.account_id = s.account_id
+     WHERE w.account_id = s.account_id AND w.balance - w.held >= s.amount RETURNING w.account_id),
+ opened AS (INSERT INTO usage_records (id, account_id, api_key_id, process_id, model, provider, location, rate_in, rate_out, streamed, hold, created_at,
+     state, outcome, prompt_tokens, answer_tokens, estimated, cost)
+     SELECT r.id, r.account_id, r.api_key_id, r.process_id, r.model, r.provider, r.location, r.rate_in, r.rate_out, r.streamed, r.amount,
+     (r.created_at || '+00')::timestamptz, 'open', '', 0, 0, false, 0 FROM r JOIN taken USING (account_id))
+SELECT account_id FROM taken"""
+
+SETTLE = """
+WITH r AS (SELECT * FROM json_to_recordset(%s::json) AS x(id text, account_id text, hold bigint, outcome text, prompt_tokens int, answer_tokens int,
+     estimated bool, cost bigint, provider text, first_byte_ms int, duration_ms int, settled_at text, actor text, entry_id text)),
+ claimed AS (UPDATE usage_records u SET state = 'settled', outcome = r.outcome, prompt_tokens = r.prompt_tokens, answer_tokens = r.answer_tokens,
+     estimated = r.estimated, cost = r.cost, provider = r.provider, first_byte_ms = r.first_byte_ms, duration_ms = r.duration_ms,
+     settled_at = (r.settled_at || '+00')::timestamptz FROM r WHERE u.id = r.id AND u.state = 'open'
+     RETURNING r.id, r.account_id, r.hold, r.cost, r.actor, r.entry_id, u.settled_at),
+ sums AS (SELECT account_id, sum(cost) AS cost, sum(hold) AS hold, count(*) FILTER (WHERE cost > 0) AS entries FROM claimed GROUP BY account_id),
+ locked AS (SELECT account_id FROM wallets WHERE account_id IN (SELECT account_id FROM sums) ORDER BY account_id FOR UPDATE),
+ paid AS (UPDATE wallets w SET balance = w.balance - s.cost, held = w.held - s.hold, seq = w.seq + s.entries
+     FROM sums s JOIN locked l ON l.account_id = s.account_id WHERE w.account_id = s.account_id
+     RETURNING w.account_id, w.balance, w.seq, s.cost AS spent, s.entries),
+ ranked AS (SELECT c.*, p.balance + p.spent - sum(c.cost) OVER mine AS after, p.seq - p.entries + count(*) FILTER (WHERE c.cost > 0) OVER mine AS seq
+     FROM claimed c JOIN paid p USING (account_id) WINDOW mine AS (PARTITION BY c.account_id ORDER BY c.id ROWS UNBOUNDED PRECEDING)),
+ booked AS (INSERT INTO ledger_entries (id, account_id, seq, kind, amount, balance_before, balance_after, reference, actor, meta, created_at)
+     SELECT entry_id, account_id, seq, 'usage', -cost, after + cost, after, id, actor, '{}', settled_at FROM ranked WHERE cost > 0)
+SELECT id, after FROM ranked"""
+
+
+class PostgresqlStatements:
+    def prepare(self, connection: Any) -> None:
+        connection.driver_connection.prepare_threshold = 0  # the same two statements for ever: planned once
+
+    def begin(self, connection: Any) -> None:
+        pass  # psycopg begins by itself
+
+    def hold(self, connection: Any, holds: list[Hold]) -> set[str]:
+        """Returns the ids that are held; the others' wallets did not cover them."""
+        held = self._hold(connection, holds)
+        for hold in holds:
+            if hold.id not in held and len(holds) > 1:
+                held |= self._hold(connection, [hold])
+        return held
+
+    def _hold(self, connection: Any, holds: list[Hold]) -> set[str]:
+        cursor = connection.cursor()
+        cursor.execute(HOLD, (as_json(holds),))
+        covered = {row[0] for row in cursor.fetchall()}
+        cursor.close()
+        return {hold.id for hold in holds if hold.account_id in covered}
+
+    def settle(self, connection: Any, settlements: list[Settlement]) -> dict[str, int]:
+        """Returns the balance after each request settled here; what was settled before is left out."""
+        rows = "[" + ",".join(as_json([s])[1:-2] + f', "entry_id": "{new_id()}"}}' for s in settlements) + "]"
+        cursor = connection.cursor()
+        cursor.execute(SETTLE, (rows,))
+        balances = {row[0]: int(row[1]) for row in cursor.fetchall()}
+        cursor.close()
+        return balances

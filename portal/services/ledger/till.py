@@ -1,0 +1,205 @@
+"""The till: holds and settlements of many requests in one short transaction (group commit, without a timer).
+
+While one batch commits, the next one fills; alone, a request's commit starts at once. Whoever finds the till idle leads:
+it commits everything that waits, then hands the lead to the first of those who came meanwhile. So no thread of its own
+is needed, and it works the same under gevent, threads and a single-threaded host.
+
+No ORM: `statements` has the raw SQL of each database. A batch that fails is split, never dropped; a settlement that
+can't be written is told loudly and tried again until it can (`retry_settlements`).
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import sqlalchemy as sa
+
+from portal.services.ledger.statements import Hold, Settlement, Statements, statements_for
+
+log = logging.getLogger("portal.till")
+BATCH = 256
+TRIES = 5
+
+
+class NotHeld(Exception):
+    """The wallet does not cover the hold. Nothing was written."""
+
+
+class TillAway(Exception):
+    """The database can't be written at the moment. For a hold: nothing is held, or it is given back by itself."""
+
+
+class _Ticket:
+    __slots__ = ("error", "gate", "lead", "result", "work")
+
+    def __init__(self, work: Hold | Settlement) -> None:
+        self.work = work
+        self.gate = threading.Lock()
+        self.gate.acquire()
+        self.lead = False
+        self.result: int | None = None
+        self.error: BaseException | None = None
+
+
+class Till:
+    """One a process. Opens its connection at the first commit, so after the fork."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._sql: Statements = statements_for(engine.dialect.name)
+        self._connection: Any = None
+        self._mutex = threading.Lock()
+        self._queue: deque[_Ticket] = deque()
+        self._busy = False
+        self._late: deque[Settlement] = deque()
+
+    def hold(self, hold: Hold) -> None:
+        """Set the hold's amount aside and open its usage row; durable when this returns.
+
+        Raises NotHeld when the wallet does not cover it, TillAway when the database can't be written.
+        """
+        if self._submit(hold) is None:
+            raise NotHeld
+
+    def settle(self, settlement: Settlement) -> int | None:
+        """Charge, release the hold and book the entry; durable when this returns.
+
+        Returns the balance after it in milli-credits; None when the request was settled before, which changes nothing.
+        Raises TillAway when the database can't be written: it is kept then, and written by `retry_settlements`.
+        """
+        return self._submit(settlement)
+
+    def retry_settlements(self) -> int:
+        """Write what could not be written earlier; returns how many still wait. Called with the sign of life."""
+        for _ in range(len(self._late)):
+            settlement = self._late.popleft()
+            try:
+                self._submit(settlement)
+                log.warning("late settlement written", extra={"request": settlement.id})
+            except TillAway:
+                break
+        return len(self._late)
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    # -- who commits -------------------------------------------------------------------------------------------------
+
+    def _submit(self, work: Hold | Settlement) -> int | None:
+        ticket = _Ticket(work)
+        with self._mutex:
+            self._queue.append(ticket)
+            lead, self._busy = not self._busy, True
+        if not lead:
+            ticket.gate.acquire()
+            lead = ticket.lead
+        if lead:
+            self._lead()
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.result
+
+    def _lead(self) -> None:
+        with self._mutex:
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
+        try:
+            self._commit(batch)
+        except BaseException as error:
+            # A killed greenlet must not leave the others waiting for ever.
+            for ticket in batch:
+                ticket.error = ticket.error or error
+            raise
+        finally:
+            with self._mutex:
+                following = self._queue[0] if self._queue else None
+                self._busy = following is not None
+            for ticket in batch[1:]:
+                ticket.gate.release()
+            if following is not None:
+                following.lead = True
+                following.gate.release()
+
+    # -- how it is committed -----------------------------------------------------------------------------------------
+
+    def _commit(self, batch: list[_Ticket]) -> None:
+        error = self._attempt(batch)
+        if error is None:
+            return
+        if len(batch) > 1 and not _connection_lost(self._engine, error):
+            for ticket in batch:  # one bad row must not take the others with it
+                self._commit([ticket])
+            return
+        for ticket in batch:
+            self._give_up(ticket, error)
+
+    def _attempt(self, batch: list[_Ticket]) -> Exception | None:
+        settlements = [t for t in batch if isinstance(t.work, Settlement)]
+        holds = [t for t in batch if isinstance(t.work, Hold)]
+        error: Exception | None = None
+        for attempt in range(TRIES):
+            try:
+                connection = self._open()
+                settled = self._sql.settle(connection, [t.work for t in settlements]) if settlements else {}  # type: ignore[misc]
+                held = self._sql.hold(connection, [t.work for t in holds]) if holds else set()  # type: ignore[misc]
+                connection.commit()
+            except Exception as failure:
+                error = failure
+                lost = self._undo(failure)
+                if lost and holds:
+                    # The commit may have been done before the line broke: trying again could hold twice.
+                    return failure
+                time.sleep(0.01 * (attempt + 1))
+                continue
+            for ticket in settlements:
+                ticket.result = settled.get(ticket.work.id)
+            for ticket in holds:
+                ticket.result = 0 if ticket.work.id in held else None
+            return None
+        return error
+
+    def _open(self) -> Any:
+        if self._connection is None:
+            self._connection = self._engine.raw_connection()
+            self._sql.prepare(self._connection)
+        self._sql.begin(self._connection)
+        return self._connection
+
+    def _undo(self, failure: Exception) -> bool:
+        """Roll back; returns whether the connection is lost."""
+        connection = self._connection
+        if connection is None:
+            return True
+        lost = _connection_lost(self._engine, failure)
+        try:
+            if not lost:
+                connection.rollback()
+        except Exception:
+            lost = True
+        if lost:
+            self._connection = None
+            connection.invalidate()
+        return lost
+
+    def _give_up(self, ticket: _Ticket, error: Exception) -> None:
+        work = ticket.work
+        if isinstance(work, Settlement):
+            log.error("settlement not written, kept for later", exc_info=error, extra={"request": work.id, "cost": work.cost})
+            self._late.append(work)
+        else:
+            log.error("hold not written", exc_info=error, extra={"request": work.id})
+            self._late.append(Settlement.void(work))
+        ticket.error = TillAway()
+
+
+def _connection_lost(engine: sa.Engine, error: Exception) -> bool:
+    if isinstance(error, sa.exc.DBAPIError):  # raised while connecting
+        return True
+    dbapi = engine.dialect.loaded_dbapi
+    interface = getattr(dbapi, "InterfaceError", ())
+    return isinstance(error, interface) or (
+        isinstance(error, getattr(dbapi, "Error", ())) and engine.dialect.is_disconnect(error, None, None)  # type: ignore[arg-type]
+    )
