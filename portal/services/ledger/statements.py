@@ -7,9 +7,10 @@ SQLite and MariaDB take a statement per row and wallet (cheap there, or unavoida
 one statement, which is what makes its cost per request small. Wallets are always locked in one order.
 """
 
-import json
 from collections import defaultdict
 from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from portal.ids import new_id
 
@@ -47,19 +48,20 @@ class Settlement(NamedTuple):
     duration_ms: int | None
     settled_at: str
     actor: str
+    entry_id: str
+    """The ledger entry's id, should there be a cost."""
 
     @classmethod
     def void(cls, hold: Hold) -> "Settlement":
         """The settlement of a request that never was: nothing charged, the hold given back."""
         return cls(
-            hold.id, hold.account_id, hold.amount, "abandoned", 0, 0, False, 0, hold.provider, None, None, hold.created_at, f"key:{hold.api_key_id}"
+            hold.id, hold.account_id, hold.amount, "abandoned", 0, 0, False, 0, hold.provider, None, None, hold.created_at, f"key:{hold.api_key_id}", new_id()
         )
 
 
 class Statements(Protocol):
     """Raw SQL on a driver's connection, inside a transaction that the till ends."""
 
-    def prepare(self, connection: Any) -> None: ...
     def begin(self, connection: Any) -> None: ...
     def hold(self, connection: Any, holds: list[Hold]) -> set[str]: ...
     def settle(self, connection: Any, settlements: list[Settlement]) -> dict[str, int]: ...
@@ -95,9 +97,6 @@ class RowStatements:
             "INSERT INTO ledger_entries (id, account_id, seq, kind, amount, balance_before, balance_after, reference, actor, meta, created_at) "
             f"VALUES ({mark}, {mark}, {mark}, 'usage', {mark}, {mark}, {mark}, {mark}, {mark}, '{{}}', {mark})"
         )
-
-    def prepare(self, connection: Any) -> None:
-        pass
 
     def begin(self, connection: Any) -> None:
         if self._sqlite:
@@ -153,7 +152,7 @@ class RowStatements:
                 if s.cost:
                     number += 1
                     after = before - s.cost
-                    entries.append((new_id(), account_id, number, -s.cost, before, after, s.id, s.actor, s.settled_at))
+                    entries.append((s.entry_id, account_id, number, -s.cost, before, after, s.id, s.actor, s.settled_at))
                     before = after
                 balances[s.id] = before
         if entries:
@@ -162,6 +161,9 @@ class RowStatements:
         return balances
 
 
+_encode = msgspec.json.Encoder().encode
+
+
 def as_json(rows: list[Any]) -> str:
     """A batch as one JSON parameter."""
-    return json.dumps([row._asdict() for row in rows])
+    return _encode([row._asdict() for row in rows]).decode()

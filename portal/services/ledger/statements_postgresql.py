@@ -7,7 +7,6 @@ statement first saw it. Where the sum of an account's holds isn't covered, they 
 
 from typing import Any
 
-from portal.ids import new_id
 from portal.services.ledger.statements import Hold, Settlement, as_json
 
 HOLD = """
@@ -43,9 +42,6 @@ SELECT id, after FROM ranked"""
 
 
 class PostgresqlStatements:
-    def prepare(self, connection: Any) -> None:
-        connection.driver_connection.prepare_threshold = 0  # the same two statements for ever: planned once
-
     def begin(self, connection: Any) -> None:
         pass  # psycopg begins by itself
 
@@ -66,9 +62,8 @@ class PostgresqlStatements:
 
     def settle(self, connection: Any, settlements: list[Settlement]) -> dict[str, int]:
         """Returns the balance after each request settled here; what was settled before is left out."""
-        rows = "[" + ",".join(as_json([s])[1:-2] + f', "entry_id": "{new_id()}"}}' for s in settlements) + "]"
         cursor = connection.cursor()
-        cursor.execute(SETTLE, (rows,))
+        cursor.execute(SETTLE, (as_json(settlements),))
         balances = {row[0]: int(row[1]) for row in cursor.fetchall()}
         cursor.close()
         return balances

@@ -53,6 +53,7 @@ class Till:
         self._mutex = threading.Lock()
         self._queue: deque[_Ticket] = deque()
         self._busy = False
+        self._sent = False
         self._late: deque[Settlement] = deque()
 
     def hold(self, hold: Hold) -> None:
@@ -126,45 +127,44 @@ class Till:
     # -- how it is committed -----------------------------------------------------------------------------------------
 
     def _commit(self, batch: list[_Ticket]) -> None:
-        error = self._attempt(batch)
-        if error is None:
-            return
-        if len(batch) > 1 and not _connection_lost(self._engine, error):
-            for ticket in batch:  # one bad row must not take the others with it
-                self._commit([ticket])
-            return
-        for ticket in batch:
-            self._give_up(ticket, error)
-
-    def _attempt(self, batch: list[_Ticket]) -> Exception | None:
         settlements = [t for t in batch if isinstance(t.work, Settlement)]
         holds = [t for t in batch if isinstance(t.work, Hold)]
         error: Exception | None = None
         for attempt in range(TRIES):
+            self._sent = False
             try:
                 connection = self._open()
                 settled = self._sql.settle(connection, [t.work for t in settlements]) if settlements else {}  # type: ignore[misc]
                 held = self._sql.hold(connection, [t.work for t in holds]) if holds else set()  # type: ignore[misc]
+                self._sent = True
                 connection.commit()
             except Exception as failure:
                 error = failure
-                lost = self._undo(failure)
-                if lost and holds:
-                    # The commit may have been done before the line broke: trying again could hold twice.
-                    return failure
+                if self._undo(failure) and self._sent and holds:
+                    # The commit may have been done before the line broke: trying the holds again could hold twice.
+                    for ticket in holds:
+                        self._give_up(ticket, failure)
+                    batch, holds = settlements, []
+                    if not batch:
+                        return
                 time.sleep(0.01 * (attempt + 1))
                 continue
             for ticket in settlements:
                 ticket.result = settled.get(ticket.work.id)
             for ticket in holds:
                 ticket.result = 0 if ticket.work.id in held else None
-            return None
-        return error
+            return
+        assert error is not None
+        if len(batch) > 1 and self._connection is not None:
+            for ticket in batch:  # one bad row must not take the others with it
+                self._commit([ticket])
+            return
+        for ticket in batch:
+            self._give_up(ticket, error)
 
     def _open(self) -> Any:
         if self._connection is None:
             self._connection = self._engine.raw_connection()
-            self._sql.prepare(self._connection)
         self._sql.begin(self._connection)
         return self._connection
 
@@ -191,7 +191,8 @@ class Till:
             self._late.append(work)
         else:
             log.error("hold not written", exc_info=error, extra={"request": work.id})
-            self._late.append(Settlement.void(work))
+            if self._sent:
+                self._late.append(Settlement.void(work))
         ticket.error = TillAway()
 
 
