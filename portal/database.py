@@ -47,6 +47,13 @@ def prepare(engine: sa.Engine) -> None:
             begin_immediate(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"))
 
 
+def read_only() -> None:
+    """First thing before reading: on SQLite the session's transaction then takes no write lock. Nothing may be written in it."""
+    from portal.extensions import db
+
+    db.session.connection(execution_options={"sqlite_read_only": True})
+
+
 def begin_immediate(begin: Any) -> None:
     """Call `begin` until it gets SQLite's write lock.
 

@@ -35,6 +35,19 @@ class User(Base):
     phone_verified_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     suspended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 
+    # The words Flask-Login asks a signed-in person for. What the cookie names is the session, not the user:
+    # a session can end, a user's id never does.
+    session_token = ""
+    is_authenticated = True
+    is_anonymous = False
+
+    @property
+    def is_active(self) -> bool:
+        return self.suspended_at is None
+
+    def get_id(self) -> str:
+        return self.session_token
+
     @property
     def is_staff(self) -> bool:
         return self.role == "staff"

@@ -1,0 +1,70 @@
+"""What the frame around every page needs: the navigation, the balance in the top line, links to the same page in the
+other language, and how an instant is written. Templates ask for these; no view passes them.
+"""
+
+import datetime as dt
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from flask import Flask, current_app, request
+from flask_babel import LazyString, format_datetime, format_timedelta
+from flask_babel import lazy_gettext as _l
+from flask_login import current_user
+
+from portal import assets, i18n
+from portal.blueprints.guards import PageCaller, current_caller
+from portal.clock import utcnow
+from portal.models.account import User
+
+THEMES = ("dark", "light")
+LANGUAGE_NAMES = {"ar": "العربية", "en": "English"}
+
+
+class Way(NamedTuple):
+    """One line of the side navigation."""
+
+    endpoint: str
+    label: LazyString
+    icon: str
+
+
+WAYS = (
+    Way("dashboard.show", _l("Dashboard"), "grid"),
+    Way("keys.index", _l("API keys"), "key"),
+)
+
+
+def init_app(app: Flask) -> None:
+    assets.init_app(app)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.globals.update(
+        ways=WAYS, signed_in=_signed_in, in_language=in_language, language_names=LANGUAGE_NAMES, theme=_theme, moment=moment, ago=ago
+    )
+
+
+def _signed_in() -> PageCaller | None:
+    """The signed-in person with account and wallet, or None."""
+    return current_caller() if isinstance(current_user._get_current_object(), User) else None
+
+
+def in_language(language: str, *, absolute: bool = False) -> str:
+    """This page in the given language. The address of a form's answer is its form's, which a link can open."""
+    query = [(k, v) for k, v in request.args.items(multi=True) if k not in ("lang", "deleted")]
+    root = current_app.config["PORTAL"].base_url if absolute else ""
+    return f"{root}{request.path}?{urlencode([*query, ('lang', language)])}"
+
+
+def _theme() -> str | None:
+    chosen = request.cookies.get("theme")
+    return chosen if chosen in THEMES else None
+
+
+def moment(instant: dt.datetime) -> str:
+    """`21 Nov 2026, 14:05`, in the portal's zone."""
+    pattern = "d MMM yyyy، HH:mm" if i18n.language() == "ar" else "d MMM yyyy, HH:mm"
+    return format_datetime(instant, pattern)
+
+
+def ago(instant: dt.datetime) -> str:
+    """`3 hours ago`."""
+    return format_timedelta(instant - utcnow(), add_direction=True, threshold=1)

@@ -1,0 +1,183 @@
+"""Letting a request in: who asks, for which model, within the limits, and with its worst case set aside.
+
+One trip to the store (rate limit and freshness), one durable hold; the rows of caller and catalogue are read only when
+what this worker remembers is no longer fresh. Every inference route passes here.
+"""
+
+import logging
+
+import sqlalchemy as sa
+
+from portal import money
+from portal.clock import utcnow
+from portal.errors import (
+    CreditsOnHold,
+    InsufficientCredits,
+    LimiterUnavailable,
+    ModelNotFound,
+    RateLimitExceeded,
+    ScopeMissing,
+    ServiceUnavailable,
+)
+from portal.extensions import db
+from portal.models import Wallet
+from portal.pipeline import StoreAway
+from portal.services import callers, limits
+from portal.services.callers import Caller
+from portal.services.catalog import Catalog, read_catalog
+from portal.services.gateway.ask import read_ask
+from portal.services.gateway.process import GatewayProcess
+from portal.services.gateway.ticket import Ticket, charge
+from portal.services.ledger.statements import Hold
+from portal.services.ledger.till import NotHeld, TillAway
+from portal.services.limits import Taken
+
+log = logging.getLogger("portal.gateway")
+SHORTEST_ANSWER = 16
+"""Tokens. A wallet that can't pay for so little is empty."""
+
+
+def admit(process: GatewayProcess, request_id: str, authorization: str | None, body: bytes) -> Ticket:
+    """Let a chat request in.
+
+    authorization: the header as it came; body: the request's JSON. Raises a PortalError for whatever forbids it.
+    """
+    hashed = callers.key_hash(authorization)
+    caller, remembered = _caller(process, hashed)
+    caller.check()
+    if "write" not in caller.scopes:
+        raise ScopeMissing(scope="write")
+    ask = read_ask(body)
+    taken: Taken | None = None
+    try:
+        taken = limits.take(process.scripts, caller.account_id, caller.requests_per_minute, request_id)
+    except StoreAway:
+        caller = _without_store(process, hashed)
+        catalog = _read_catalog(process)
+    else:
+        if remembered is not None and remembered != taken.account_token:
+            caller = _fresh(process, hashed, taken.account_token)
+        catalog = process.catalog_memory.get(taken.catalog_token)
+        if catalog is None:
+            catalog = _read_catalog(process)
+            process.catalog_memory.put(catalog, taken.catalog_token)
+    if taken is not None and not taken.allowed:
+        seconds = max(1, -(-taken.retry_ms // 1000))
+        raise RateLimitExceeded(retry_after=seconds, limit=caller.requests_per_minute, seconds=seconds)
+
+    model = catalog.permit(caller, ask.model)
+    ask.require(model)
+    rates = model.price(utcnow())
+    if rates is None:
+        raise ModelNotFound(param="model", model=ask.model)
+    prompt_bound = min(ask.prompt_bound, max(model.context_tokens, ask.prompt_estimate))
+    limit = model.answer_tokens if ask.limit is None else min(ask.limit, model.context_tokens)
+    ticket = Ticket(
+        request_id, caller, ask, model, rates[0], rates[1], prompt_bound, limit,
+        charge(prompt_bound, limit, *rates), taken, process.routing.choose(model),
+    )  # fmt: skip
+    _hold(process, ticket)
+    return ticket
+
+
+def _caller(process: GatewayProcess, hashed: str) -> tuple[Caller, bytes | None]:
+    """The caller, and the token it was remembered under; None where it was read just now."""
+    remembered = process.caller_memory.get(hashed)
+    if remembered is not None:
+        return remembered
+    with process.rows():
+        caller = callers.find(hashed)
+    try:
+        token, _ = limits.tokens(process.scripts, caller.account_id)
+    except StoreAway:
+        return caller, None
+    with process.rows():
+        # Read again under the token: a change between the two would else be remembered as if it had been seen.
+        caller = callers.find(hashed)
+    process.caller_memory.put(hashed, caller, token)
+    return caller, token
+
+
+def _fresh(process: GatewayProcess, hashed: str, token: bytes) -> Caller:
+    process.caller_memory.forget(hashed)
+    with process.rows():
+        caller = callers.find(hashed)
+    process.caller_memory.put(hashed, caller, token)
+    caller.check()
+    return caller
+
+
+def _without_store(process: GatewayProcess, hashed: str) -> Caller:
+    """The policy for when requests can't be counted; and nothing remembered is trusted then."""
+    if process.settings.rate_limit_fail == "closed":
+        raise LimiterUnavailable(retry_after=5)
+    process.uncounted += 1
+    with process.rows():
+        caller = callers.find(hashed)
+    caller.check()
+    return caller
+
+
+def _read_catalog(process: GatewayProcess) -> Catalog:
+    with process.rows():
+        return read_catalog(process.settings)
+
+
+def _hold(process: GatewayProcess, ticket: Ticket) -> None:
+    try:
+        process.till.hold(_hold_row(process, ticket))
+        return
+    except NotHeld:
+        pass
+    except TillAway as error:
+        raise ServiceUnavailable(retry_after=5) from error
+    _hold_what_is_left(process, ticket)
+
+
+def _hold_what_is_left(process: GatewayProcess, ticket: Ticket) -> None:
+    """The whole hold isn't covered: take what the wallet affords, if the customer named no limit of their own."""
+    wanted_limit, rates = ticket.limit, (ticket.rate_in, ticket.rate_out)
+    least = SHORTEST_ANSWER if ticket.ask.limit is None else wanted_limit
+    required = charge(ticket.prompt_bound, min(least, wanted_limit), *rates)
+    for _ in range(5):
+        balance, available = _wallet(process, ticket.caller.account_id)
+        if available < required:
+            if balance >= required:
+                raise CreditsOnHold(retry_after=2)
+            amounts = {"balance": money.credits_number(balance), "required": money.credits_number(required)}
+            raise InsufficientCredits(
+                extra={**amounts, "top_up_url": process.settings.base_url + "/billing"},
+                balance=money.credits_plain(balance),
+                required=money.credits_plain(required),
+            )
+        if ticket.rate_out and ticket.ask.limit is None:
+            affordable = (available * 1000 - ticket.prompt_bound * ticket.rate_in) // ticket.rate_out
+            ticket.limit = min(wanted_limit, affordable)
+        ticket.amount = charge(ticket.prompt_bound, ticket.limit, *rates)
+        try:
+            process.till.hold(_hold_row(process, ticket))
+            return
+        except NotHeld:
+            continue  # somebody else took it meanwhile: look again
+        except TillAway as error:
+            raise ServiceUnavailable(retry_after=5) from error
+    raise CreditsOnHold(retry_after=2)
+
+
+def _wallet(process: GatewayProcess, account_id: str) -> tuple[int, int]:
+    """(balance, available), in milli-credits."""
+    with process.rows():
+        row = db.session.execute(sa.select(Wallet.balance, Wallet.held).where(Wallet.account_id == account_id)).one()
+    return row.balance, row.balance - row.held
+
+
+def _hold_row(process: GatewayProcess, ticket: Ticket) -> Hold:
+    return Hold(
+        ticket.id, ticket.caller.account_id, ticket.caller.key_id, process.id, ticket.model.name, ticket.offer.provider, ticket.offer.location,
+        ticket.rate_in, ticket.rate_out, ticket.ask.stream, ticket.amount, stamp(),
+    )  # fmt: skip
+
+
+def stamp() -> str:
+    """The present instant as the till writes it."""
+    return utcnow().strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -1,0 +1,129 @@
+"""What a chat request asks for: the top-level members of its body, and nothing below them.
+
+Prompts are copied as bytes, never decoded and never stored. Members that are not ours pass through untouched, so what a
+server learns tomorrow works tomorrow; those that would slip past the limit the hold was computed for do not.
+"""
+
+import re
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import Raw
+
+from portal.errors import InvalidRequest, UnsupportedCapability
+from portal.services.catalog import CatalogModel
+
+BYPASSES = frozenset({"n_predict", "num_predict", "options", "keep_alive", "best_of", "min_tokens", "ignore_eos", "priority", "max_completion_tokens"})
+"""Engine-specific members that change how much is generated, or how long a model stays loaded, behind our back."""
+IMAGE_TOKENS = 4096
+"""What an image may cost at most in a vision model's context; its base64 text says nothing about that."""
+TEMPLATE_TOKENS = 256
+"""What a chat template adds on its own."""
+BYTES_PER_TOKEN = 4
+"""For estimates alone: Latin text has a little more, Arabic about two. It errs in the customer's favour."""
+
+_decode = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+# Raw quotes can't stand inside a JSON string, so these match the structure of a message and never its text.
+_image_part = re.compile(rb'"type"\s*:\s*"image_url"')
+_image_data = re.compile(rb'"url"\s*:\s*"data:[^"]*"')
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+_stream_options = msgspec.json.Decoder(_StreamOptions | None).decode
+_integer = msgspec.json.Decoder(int | None).decode
+_boolean = msgspec.json.Decoder(bool | None).decode
+_text = msgspec.json.Decoder(str).decode
+
+
+@dataclass(slots=True)
+class Ask:
+    """A request, read. limit: the longest answer wanted, in tokens, or None."""
+
+    members: dict[str, Raw]
+    model: str
+    stream: bool
+    include_usage: bool
+    limit: int | None
+    prompt_bytes: int
+    images: int
+
+    @property
+    def prompt_bound(self) -> int:
+        """The most tokens the prompt can have: a token is at least one byte."""
+        return self.prompt_bytes + self.images * IMAGE_TOKENS + TEMPLATE_TOKENS
+
+    @property
+    def prompt_estimate(self) -> int:
+        """About how many tokens the prompt has, where the upstream never told."""
+        return -(-self.prompt_bytes // BYTES_PER_TOKEN)
+
+    def require(self, model: CatalogModel) -> None:
+        """Raises UnsupportedCapability when the model can't do what is asked."""
+        if "completion" not in model.capabilities:
+            raise UnsupportedCapability(param="model", model=model.name, capability="chat")
+        if "tools" in self.members and "tools" not in model.capabilities and not _empty(self.members["tools"]):
+            raise UnsupportedCapability(param="tools", model=model.name, capability="tools")
+        if self.images and "vision" not in model.capabilities:
+            raise UnsupportedCapability(param="messages", model=model.name, capability="images")
+
+    def upstream_body(self, upstream_name: str, limit: int) -> bytes:
+        """The body for the upstream: its own name of the model, the limit the hold covers, usage always asked for."""
+        members = {name: raw for name, raw in self.members.items() if name not in BYPASSES}
+        members["model"] = Raw(_encode(upstream_name))
+        members["max_tokens"] = Raw(b"%d" % limit)
+        if self.stream:
+            members["stream_options"] = _WITH_USAGE
+        else:
+            members.pop("stream_options", None)
+        return _encode(members)
+
+
+_WITH_USAGE = Raw(b'{"include_usage":true}')
+
+
+def read_ask(body: bytes) -> Ask:
+    """Read a chat request's body. Raises InvalidRequest naming the member at fault."""
+    try:
+        members = _decode(body)
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(reason="the body is not a JSON object") from error
+    if "model" not in members:
+        raise InvalidRequest(param="model", reason="“model” is missing")
+    model = _member(members, "model", _text, "a string")
+    messages = bytes(members.get("messages", b"")).lstrip()
+    if not messages.startswith(b"[") or messages[1:].lstrip().startswith(b"]"):
+        raise InvalidRequest(param="messages", reason="“messages” must be a list with at least one message")
+    stream = bool(_member(members, "stream", _boolean, "true or false"))
+    options = _member(members, "stream_options", _stream_options, "an object")
+    if options is not None and not stream:
+        raise InvalidRequest(param="stream_options", reason="“stream_options” goes only with “stream”: true")
+    limit = None
+    for name in ("max_tokens", "max_completion_tokens"):
+        value = _member(members, name, _integer, "a whole number")
+        if value is not None:
+            if value < 1:
+                raise InvalidRequest(param=name, reason=f"“{name}” must be at least 1")
+            limit = value if limit is None else min(limit, value)
+    if (_member(members, "n", _integer, "a whole number") or 1) != 1:
+        raise InvalidRequest(param="n", reason="only “n”: 1 is supported")
+    images = len(_image_part.findall(messages)) if b'"image_url"' in messages else 0
+    image_bytes = sum(found.end() - found.start() for found in _image_data.finditer(messages)) if images else 0
+    return Ask(members, model, stream, bool(options and options.include_usage), limit, len(body) - image_bytes, images)
+
+
+def _member(members: dict[str, Raw], name: str, decode, kind: str):  # type: ignore[no-untyped-def]
+    raw = members.get(name)
+    if raw is None:
+        return None
+    try:
+        return decode(raw)
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(param=name, reason=f"“{name}” must be {kind}") from error
+
+
+def _empty(raw: Raw) -> bool:
+    return bytes(raw).translate(None, b" \t\r\n") in (b"null", b"[]")

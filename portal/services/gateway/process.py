@@ -1,0 +1,88 @@
+"""What one gateway process shares among its requests: till, line to the store, memories, connections, sign of life.
+
+Made lazily in the worker, after the fork; nothing of it is opened while the app is built. Its sign of life is a row: when
+it stays silent for DEAD_AFTER, `sweep` settles what it left open.
+"""
+
+import datetime as dt
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from flask import Flask
+
+from portal import models
+from portal.clock import utcnow
+from portal.config import Settings
+from portal.database import read_only
+from portal.extensions import db
+from portal.ids import new_id
+from portal.pipeline import open_scripts
+from portal.services.callers import CallerMemory
+from portal.services.catalog import CatalogMemory
+from portal.services.ledger.till import Till
+from portal.services.routing import Routing
+
+log = logging.getLogger("portal.gateway")
+SIGN_OF_LIFE_SECONDS = 5
+DEAD_AFTER = dt.timedelta(seconds=30)
+
+
+class GatewayProcess:
+    """One a process; `start` before the first request."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.settings: Settings = app.config["PORTAL"]
+        self.id = new_id()
+        self.pid = os.getpid()
+        self.scripts = open_scripts(self.settings.redis_url)
+        with app.app_context():
+            self._engine = db.engine
+        self.till = Till(self._engine)
+        self.caller_memory = CallerMemory()
+        self.catalog_memory = CatalogMemory()
+        self.routing = Routing()
+        self.uncounted = 0
+        """Requests let through while the store was away."""
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Write the sign of life and keep it up. Raises SQLAlchemyError when the database is away."""
+        now = utcnow()
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.insert(models.GatewayProcess).values(id=self.id, host=socket.gethostname()[:120], pid=self.pid, started_at=now, seen_at=now)
+            )
+        threading.Thread(target=self._live, name="sign-of-life", daemon=True).start()
+
+    def stop(self) -> None:
+        """The process ends in good order: no sign of life is waited for."""
+        self._stopped.set()
+        try:
+            self.till.retry_settlements()
+            with self._engine.begin() as connection:
+                connection.execute(sa.delete(models.GatewayProcess).where(models.GatewayProcess.id == self.id))
+        except sa.exc.SQLAlchemyError as error:
+            log.warning("no farewell written", extra={"error": type(error).__name__})
+
+    @contextmanager
+    def rows(self) -> Iterator[None]:
+        """A database session for the cold paths; given back at the end, long before the upstream is called."""
+        with self.app.app_context():
+            read_only()
+            yield
+
+    def _live(self) -> None:
+        while not self._stopped.wait(SIGN_OF_LIFE_SECONDS):
+            try:
+                with self._engine.begin() as connection:
+                    table = models.GatewayProcess
+                    connection.execute(sa.update(table).where(table.id == self.id).values(seen_at=utcnow()))
+                self.till.retry_settlements()
+            except Exception as error:
+                log.warning("no sign of life written", extra={"error": type(error).__name__})

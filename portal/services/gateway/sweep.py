@@ -1,0 +1,52 @@
+"""Settling what a dead process left open, so that no credit stays on hold for a request nobody runs any more.
+
+A request is given up when its process has shown no sign of life for DEAD_AFTER, or when it is older than any answer may
+take. What it delivered is not known, and the fault is ours: it costs nothing.
+"""
+
+import datetime as dt
+import logging
+
+import sqlalchemy as sa
+
+from portal.clock import utcnow
+from portal.config import Settings
+from portal.extensions import db
+from portal.ids import new_id
+from portal.models import GatewayProcess, Usage
+from portal.services.gateway.admission import stamp
+from portal.services.gateway.process import DEAD_AFTER
+from portal.services.ledger.statements import Settlement
+from portal.services.ledger.till import Till
+
+log = logging.getLogger("portal.gateway")
+GRACE = dt.timedelta(minutes=5)
+AT_ONCE = 1000
+
+
+def sweep(settings: Settings) -> int:
+    """Settle abandoned requests. Returns how many; safe to run twice and beside itself."""
+    now = utcnow()
+    alive = sa.select(GatewayProcess.id).where(GatewayProcess.seen_at >= now - DEAD_AFTER)
+    oldest = now - dt.timedelta(seconds=settings.answer_seconds) - GRACE
+    abandoned = db.session.scalars(
+        sa.select(Usage)
+        .where(Usage.state == "open", sa.or_(Usage.process_id.not_in(alive), Usage.created_at < oldest))
+        .order_by(Usage.created_at)
+        .limit(AT_ONCE)
+    ).all()
+    db.session.rollback()
+    swept = 0
+    till = Till(db.engine)
+    for usage in abandoned:
+        settlement = Settlement(
+            usage.id, usage.account_id, usage.hold, "abandoned", 0, 0, False, 0, usage.provider, None, None, stamp(), "system", new_id()
+        )
+        if till.settle(settlement) is not None:
+            swept += 1
+            log.warning("abandoned request settled", extra={"request": usage.id, "process": usage.process_id})
+    till.close()
+    still_owing = sa.select(Usage.process_id).where(Usage.state == "open")
+    db.session.execute(sa.delete(GatewayProcess).where(GatewayProcess.seen_at < now - 10 * DEAD_AFTER, GatewayProcess.id.not_in(still_owing)))
+    db.session.commit()
+    return swept

@@ -1,0 +1,51 @@
+"""A request that was let in: everything its answer and its settlement need, as plain data."""
+
+import time
+from dataclasses import dataclass, field
+
+from portal.services.callers import Caller
+from portal.services.catalog import CatalogModel, Offer
+from portal.services.gateway.ask import Ask
+from portal.services.gateway.reply import BufferedReply, StreamReply
+from portal.services.limits import Taken
+
+
+def charge(prompt: int, answer: int, rate_in: int, rate_out: int) -> int:
+    """Milli-credits for so many tokens. Rates are for 1,000 tokens; what is left of a milli-credit is rounded up."""
+    return -(-(prompt * rate_in + answer * rate_out) // 1000)
+
+
+@dataclass(slots=True)
+class Ticket:
+    """limit: the longest answer, in tokens; amount: what is on hold, in milli-credits."""
+
+    id: str
+    caller: Caller
+    ask: Ask
+    model: CatalogModel
+    rate_in: int
+    rate_out: int
+    prompt_bound: int
+    limit: int
+    amount: int
+    taken: Taken | None
+    """None when the store was away and requests are let through."""
+    offer: Offer
+    started: float = field(default_factory=time.monotonic)
+    first_byte: float | None = None
+
+    def cost(self, prompt: int, answer: int) -> int:
+        """Milli-credits, never more than the hold."""
+        return min(charge(prompt, answer, self.rate_in, self.rate_out), self.amount)
+
+    def stream_reply(self) -> StreamReply:
+        return StreamReply(
+            "chatcmpl-" + self.id, self.ask.model, bounds=(self.prompt_bound, self.limit),
+            estimate=min(self.ask.prompt_estimate, self.prompt_bound), cost=self.cost, include_usage=self.ask.include_usage,
+        )  # fmt: skip
+
+    def buffered_reply(self) -> BufferedReply:
+        return BufferedReply(
+            "chatcmpl-" + self.id, self.ask.model, bounds=(self.prompt_bound, self.limit),
+            estimate=min(self.ask.prompt_estimate, self.prompt_bound), cost=self.cost,
+        )  # fmt: skip

@@ -1,0 +1,67 @@
+"""Requests a minute, exact across workers and hosts; and the freshness of what a worker remembers, in the same trip.
+
+A sliding window, not a bucket: in any sixty seconds an account gets exactly its plan's number, no burst on top. The time
+is the store's own, so that no host's clock decides. When the store is away the policy decides (`RATE_LIMIT_FAIL`).
+"""
+
+from typing import NamedTuple
+
+from portal.freshness import PREFIX
+from portal.pipeline import Script, Scripts
+
+WINDOW_MS = 60_000
+
+TAKE = Script("""
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local fresh = redis.call('MGET', KEYS[2], KEYS[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
+local used = redis.call('ZCARD', KEYS[1])
+local allowed, retry = 0, 0
+if used < limit then
+  redis.call('ZADD', KEYS[1], now, ARGV[3])
+  redis.call('PEXPIRE', KEYS[1], window)
+  allowed, used = 1, used + 1
+else
+  retry = redis.call('ZRANGE', KEYS[1], used - limit, used - limit, 'WITHSCORES')[2] + window - now
+end
+local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
+return {allowed, math.max(0, limit - used), retry, newest and newest + window - now or 0, fresh[1] or '', fresh[2] or ''}
+""")
+
+PEEK = Script("local f = redis.call('MGET', KEYS[1], KEYS[2]); return {f[1] or '', f[2] or ''}")
+
+
+class Taken(NamedTuple):
+    """One request's place in the window."""
+
+    allowed: bool
+    remaining: int
+    retry_ms: int
+    """How long until one more is allowed, where this one is not."""
+    reset_ms: int
+    """How long until the whole window is free again."""
+    account_token: bytes
+    catalog_token: bytes
+
+
+def take(scripts: Scripts, account_id: str, limit: int, request_id: str) -> Taken:
+    """Count this request. limit: requests in any 60 seconds. Raises StoreAway."""
+    keys = ("rpm:" + account_id, f"{PREFIX}account:{account_id}", PREFIX + "catalog")
+    allowed, remaining, retry, reset, account, catalog = scripts.run(TAKE, keys, (limit, WINDOW_MS, request_id))
+    return Taken(allowed == 1, remaining, retry, reset, account, catalog)
+
+
+def tokens(scripts: Scripts, account_id: str) -> tuple[bytes, bytes]:
+    """The freshness tokens of an account and of the catalogue. Raises StoreAway."""
+    account, catalog = scripts.run(PEEK, (f"{PREFIX}account:{account_id}", PREFIX + "catalog"), ())
+    return account, catalog
+
+
+def duration(milliseconds: int) -> str:
+    """As OpenAI's reset headers have it: `12ms`, `1s`, `6m0s`."""
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    seconds = -(-milliseconds // 1000)
+    return f"{seconds}s" if seconds < 60 else f"{seconds // 60}m{seconds % 60}s"
