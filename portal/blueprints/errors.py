@@ -6,9 +6,11 @@ Everything that reaches a door as an exception leaves through here; what is not 
 import logging
 
 from flask import Flask, Response, current_app, jsonify, make_response, render_template, request
+from flask_babel import force_locale
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
+from portal.blueprints.proxy.dialect import program_language
 from portal.errors import (
     AccessDenied,
     FormExpired,
@@ -33,7 +35,8 @@ def init_app(app: Flask) -> None:
 def render(error: PortalError) -> Response:
     """The error as the door's dialect has it."""
     if _speaks_json():
-        response = jsonify(error.body())
+        with force_locale(program_language(request.environ)):
+            response = jsonify(error.body())
     else:
         response = make_response(render_template("error.html", error=error))
     response.status_code = error.status

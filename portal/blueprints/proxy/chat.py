@@ -1,0 +1,222 @@
+"""The door of chat completions: WSGI in, OpenAI's dialect out. Everything before and after the answer is a service's.
+
+It stands in front of Flask (see `mount`), because the hot path needs neither its routing nor its request object.
+Which transport carries the answer is decided by the server underneath; the rule does not know.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Flask
+
+from portal import logs, money
+from portal.blueprints.proxy import dialect
+from portal.blueprints.proxy.exchange import BufferedExchange, Exchange, StreamExchange
+from portal.blueprints.proxy.plain import ClosingIterable, PlainTransport
+from portal.config import Settings
+from portal.errors import InternalError, PortalError, ServiceUnavailable
+from portal.ids import new_id
+from portal.providers.llm.upstream import Connection
+from portal.services.gateway.admission import admit
+from portal.services.gateway.opening import open_upstream
+from portal.services.gateway.process import GatewayProcess
+from portal.services.gateway.settlement import settle
+from portal.services.gateway.ticket import Ticket
+
+log = logging.getLogger("portal.gateway")
+StartResponse = Callable[..., Any]
+Headers = list[tuple[str, str]]
+
+
+class ChatDoor:
+    """`POST …/chat/completions`. One an app; its process is made at the first request, so after the fork."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._settings: Settings = app.config["PORTAL"]
+        self._process: GatewayProcess | None = None
+        self._making = threading.Lock()
+
+    def process(self) -> GatewayProcess:
+        """What this process shares. Raises ServiceUnavailable while the database is away."""
+        if self._process is None:
+            with self._making:
+                if self._process is None:
+                    process = GatewayProcess(self._app)
+                    try:
+                        process.start()
+                    except Exception as error:
+                        log.error("no gateway without the database", exc_info=error)
+                        raise ServiceUnavailable(retry_after=5) from error
+                    self._process = process
+        return self._process
+
+    def stop(self) -> None:
+        """The server is about to end this process."""
+        if self._process is not None:
+            self._process.stop()
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        started = time.monotonic()
+        request = new_id()
+        logs.request_id.set("req_" + request)
+        headers: Headers = [("x-request-id", "req_" + request)]
+        ticket: Ticket | None = None
+        try:
+            body = dialect.read_body(environ, self._settings.max_request_bytes)
+            process = self.process()
+            ticket = admit(process, request, environ.get("HTTP_AUTHORIZATION"), body)
+            headers += dialect.ticket_headers(ticket)
+            process.routing.entered(ticket.offer)
+            if ticket.ask.stream:
+                return self._stream(process, ticket, headers, environ, start_response)
+            return self._buffered(process, ticket, headers, environ, start_response)
+        except PortalError as error:
+            return self._refuse(error, headers, environ, start_response, started)
+        except Exception as error:
+            log.error("unforeseen error", exc_info=error)
+            return self._refuse(InternalError(), headers, environ, start_response, started)
+
+    # -- an answer in one piece ----------------------------------------------------------------------------------------
+
+    def _buffered(self, process: GatewayProcess, ticket: Ticket, headers: Headers, environ: dict[str, Any], start: StartResponse) -> list[bytes]:
+        ending = _Ending(process, ticket)
+        try:
+            exchange = self._run(process, ticket, ending, environ, BufferedExchange)
+            assert isinstance(exchange, BufferedExchange)
+        finally:
+            ending.settle()
+        if exchange.error is not None:
+            raise exchange.error
+        if exchange.outcome != "ok":
+            raise ConnectionResetError("the client left")
+        headers += [
+            ("content-type", "application/json"),
+            ("content-length", str(len(exchange.body))),
+            ("openai-processing-ms", str(round((time.monotonic() - ticket.started) * 1000))),
+            ("x-portal-credits", money.credits_plain(ending.cost)),
+        ]
+        if ending.balance is not None:
+            headers.append(("x-portal-balance", money.credits_plain(ending.balance)))
+        start("200 OK", headers)
+        return [exchange.body]
+
+    # -- an answer in events -------------------------------------------------------------------------------------------
+
+    def _stream(
+        self, process: GatewayProcess, ticket: Ticket, headers: Headers, environ: dict[str, Any], start: StartResponse
+    ) -> Iterable[bytes]:
+        ending = _Ending(process, ticket)
+        headers += dialect.STREAM_HEADERS
+        if dialect.hub_carries(environ):
+            try:
+                exchange = self._run(process, ticket, ending, environ, StreamExchange, dialect.raw_head(headers))
+                assert isinstance(exchange, StreamExchange)
+            finally:
+                ending.settle()
+            if exchange.error is not None and not exchange.begun:
+                raise exchange.error
+            if exchange.outcome == "client_left":
+                raise ConnectionResetError("the client left")
+            return dialect.already_handled()
+        return self._plain_stream(process, ticket, ending, headers, start)
+
+    def _plain_stream(self, process: GatewayProcess, ticket: Ticket, ending: "_Ending", headers: Headers, start: StartResponse) -> Iterable[bytes]:
+        try:
+            fresh = False
+            while True:
+                connection = open_upstream(process, ticket, fresh=fresh)
+                exchange = StreamExchange(ticket, connection.reader)
+                ending.watch(exchange, connection)
+                pieces = PlainTransport(exchange, connection, self._settings).pieces()
+                first = next(pieces, b"")
+                if not _stale(exchange, connection):
+                    break
+                connection.close()
+                fresh = True
+            if exchange.error is not None and not exchange.begun:
+                raise exchange.error
+            start("200 OK", headers)
+            return ClosingIterable(first, pieces, ending.settle)
+        except BaseException:
+            ending.settle()
+            raise
+
+    # -- both ----------------------------------------------------------------------------------------------------------
+
+    def _run(
+        self, process: GatewayProcess, ticket: Ticket, ending: "_Ending", environ: dict[str, Any], kind: type[Exchange], head: bytes = b""
+    ) -> Exchange:
+        fresh = False
+        while True:
+            connection = open_upstream(process, ticket, fresh=fresh)
+            exchange = kind(ticket, connection.reader)
+            ending.watch(exchange, connection)
+            if dialect.hub_carries(environ):
+                from portal.blueprints.proxy.hub import HubTransport
+
+                HubTransport(exchange, connection, environ["gunicorn.socket"], self._settings, head).run()
+            else:
+                PlainTransport(exchange, connection, self._settings).collect()
+            if not _stale(exchange, connection):
+                return exchange
+            connection.close()
+            fresh = True
+
+    def _refuse(
+        self, error: PortalError, headers: Headers, environ: dict[str, Any], start: StartResponse, started: float
+    ) -> list[bytes]:
+        with self._app.app_context():
+            status, more, body = dialect.error_response(error, environ)
+        log.info("refused", extra={"error": error.code, "status": error.status, "param": error.param})
+        taken = [("openai-processing-ms", str(round((time.monotonic() - started) * 1000)))]
+        start(status, headers[:1] + [h for h in headers[1:] if h[0].startswith("x-")] + taken + more)
+        return [body]
+
+
+def _stale(exchange: Exchange, connection: Connection) -> bool:
+    """A kept connection that was dead all along: the request never reached a server, so it may be sent once more."""
+    return connection.reused and exchange.outcome == "upstream_failed" and not connection.reader.status
+
+
+class _Ending:
+    """The end of one request, exactly once: the connection given back or cut, the books settled, the line logged."""
+
+    def __init__(self, process: GatewayProcess, ticket: Ticket) -> None:
+        self._process, self._ticket = process, ticket
+        self._exchange: Exchange | None = None
+        self._connection: Connection | None = None
+        self._settled = False
+        self.cost = 0
+        self.balance: int | None = None
+
+    def watch(self, exchange: Exchange, connection: Connection) -> None:
+        self._exchange, self._connection = exchange, connection
+
+    def settle(self) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        ticket, exchange = self._ticket, self._exchange
+        self._process.routing.left(ticket.offer)
+        if self._connection is not None:
+            self._connection.done()
+        outcome = "refused" if exchange is None else exchange.outcome or "client_left"
+        reply = getattr(exchange, "reply", None)
+        self.cost, self.balance = settle(self._process, ticket, outcome, reply)
+        log.info(
+            "answered",
+            extra={
+                "account": ticket.caller.account_id,
+                "key_id": ticket.caller.key_id,
+                "model": ticket.model.name,
+                "provider": ticket.offer.provider,
+                "stream": ticket.ask.stream,
+                "outcome": outcome,
+                "credits": money.credits_number(self.cost),
+                "ms": round((time.monotonic() - ticket.started) * 1000),
+            },
+        )

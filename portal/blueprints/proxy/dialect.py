@@ -1,0 +1,93 @@
+"""OpenAI's dialect on the wire: bodies read with their limits, the headers every answer carries, errors in four members."""
+
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from flask_babel import force_locale
+from werkzeug.http import parse_accept_header
+from werkzeug.datastructures import LanguageAccept
+from urllib.parse import parse_qs
+
+from portal import i18n
+from portal.errors import InvalidRequest, PortalError, RequestTooLarge
+from portal.services.gateway.ticket import Ticket
+from portal.services.limits import duration
+
+STREAM_HEADERS = [
+    ("content-type", "text/event-stream; charset=utf-8"),
+    ("cache-control", "no-cache"),
+    ("x-accel-buffering", "no"),  # or nginx holds events back until its buffer is full
+]
+_encode = msgspec.json.Encoder().encode
+
+
+def read_body(environ: dict[str, Any], limit: int) -> bytes:
+    """The request's body. limit: bytes. Raises RequestTooLarge, InvalidRequest."""
+    if environ.get("HTTP_CONTENT_ENCODING", "identity") not in ("", "identity"):
+        raise InvalidRequest(reason="the body must not be compressed")
+    length = environ.get("CONTENT_LENGTH")
+    if length:
+        if not length.isdigit():
+            raise InvalidRequest(reason="Content-Length is no number")
+        if int(length) > limit:
+            raise RequestTooLarge(limit=limit)
+        body: bytes = environ["wsgi.input"].read(int(length))
+        if len(body) < int(length):
+            raise InvalidRequest(reason="the body is shorter than Content-Length says")
+        return body
+    if "HTTP_TRANSFER_ENCODING" not in environ:
+        raise InvalidRequest(reason="the body is missing")
+    body = environ["wsgi.input"].read(limit + 1)
+    if len(body) > limit:
+        raise RequestTooLarge(limit=limit)
+    return body
+
+
+def ticket_headers(ticket: Ticket) -> list[tuple[str, str]]:
+    """Where the request stands: its plan's limit, what is left of it, and who answers."""
+    headers = [
+        ("x-ratelimit-limit-requests", str(ticket.caller.requests_per_minute)),
+        ("x-portal-provider", ticket.offer.location),
+    ]
+    if ticket.taken is not None:
+        headers.append(("x-ratelimit-remaining-requests", str(ticket.taken.remaining)))
+        headers.append(("x-ratelimit-reset-requests", duration(ticket.taken.reset_ms)))
+    return headers
+
+
+def program_language(environ: dict[str, Any]) -> str:
+    """A program's language: `?lang=`, then Accept-Language, then English (libraries send none, and their users read code)."""
+    asked = parse_qs(environ.get("QUERY_STRING", "")).get("lang", [""])[0]
+    if asked in i18n.LANGUAGES:
+        return asked
+    accepted = parse_accept_header(environ.get("HTTP_ACCEPT_LANGUAGE"), LanguageAccept)
+    return accepted.best_match(("en", "ar"), default="en") or "en"
+
+
+def error_response(error: PortalError, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
+    """(status line, headers, body) of an error. Needs the app's context, for the language."""
+    with force_locale(program_language(environ)):
+        body = _encode(error.body())
+    status = f"{error.status} {HTTPStatus(error.status).phrase}"
+    return status, [("content-type", "application/json"), ("content-length", str(len(body))), *error.headers()], body
+
+
+def hub_carries(environ: dict[str, Any]) -> bool:
+    """Whether this server hands us the customer's plain socket in a gevent hub, so that events may bypass WSGI."""
+    sock = environ.get("gunicorn.socket")
+    return sock is not None and hasattr(sock, "_sock") and environ.get("wsgi.url_scheme") != "ssl" and not hasattr(sock, "_sslobj")
+
+
+def already_handled() -> Any:
+    """What tells gunicorn that the response has been written to the socket."""
+    from gunicorn.workers.base_async import ALREADY_HANDLED
+
+    return ALREADY_HANDLED
+
+
+def raw_head(headers: list[tuple[str, str]]) -> bytes:
+    """The head of a chunked response, as bytes."""
+    lines = [f"{name}: {value}\r\n" for name, value in headers]
+    return f"HTTP/1.1 200 OK\r\ndate: {formatdate(usegmt=True)}\r\n{''.join(lines)}transfer-encoding: chunked\r\n\r\n".encode("latin-1")

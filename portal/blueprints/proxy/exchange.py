@@ -1,0 +1,120 @@
+"""One answer on its way through the door, without sockets: the upstream's bytes in, the customer's bytes out.
+
+Both transports (`hub`, `plain`) drive this same object, so a fault means the same on each. It knows when an answer can
+still be refused with a clean status and when only an error event is left.
+"""
+
+import time
+
+from portal.errors import PortalError, UpstreamError, UpstreamTimeout
+from portal.providers.llm.http1 import BadResponse, ResponseReader
+from portal.services.gateway.reply import BufferedReply, StreamReply
+from portal.services.gateway.ticket import Ticket
+from portal.services.gateway.upstream_refusal import refusal
+
+ERROR_BODY_BYTES = 65_536
+PING = b": ping\n\n"
+
+
+class Exchange:
+    """outcome: one of `models.gateway.OUTCOMES` once it is over, empty while it runs."""
+
+    def __init__(self, ticket: Ticket, reader: ResponseReader) -> None:
+        self.ticket = ticket
+        self.reader = reader
+        self.outcome = ""
+        self.error: PortalError | None = None
+        """What to tell the customer, where it did not end well."""
+        self._refusal = b""
+
+    def receive(self, data: bytes) -> bytes:
+        """Bytes from the upstream → bytes of body for the customer (none, for as long as there are none)."""
+        try:
+            payload = self.reader.feed(data)
+        except BadResponse:
+            return self.upstream_gone()
+        if self.reader.status != 200:
+            return self._refused(payload) if self.reader.status else b""
+        return self._answer(payload)
+
+    def upstream_gone(self) -> bytes:
+        """The upstream hung up, or spoke nonsense."""
+        try:
+            self.reader.eof()
+        except BadResponse:
+            return self.end("upstream_failed", UpstreamError())
+        return self._answer(b"")
+
+    def timed_out(self) -> bytes:
+        return self.end("timed_out", UpstreamTimeout())
+
+    def client_left(self) -> None:
+        self.outcome = self.outcome or "client_left"
+
+    def end(self, outcome: str, error: PortalError | None) -> bytes:
+        """It is over; returns what is left to say."""
+        self.outcome, self.error = outcome, error
+        return b""
+
+    def _refused(self, payload: bytes) -> bytes:
+        self._refusal += payload
+        if self.reader.ended or len(self._refusal) > ERROR_BODY_BYTES:
+            return self.end("refused", refusal(self.ticket, self.reader.status, self._refusal))
+        return b""
+
+    def _answer(self, payload: bytes) -> bytes:
+        raise NotImplementedError
+
+
+class BufferedExchange(Exchange):
+    """An answer in one piece: collected, then read as a whole."""
+
+    def __init__(self, ticket: Ticket, reader: ResponseReader) -> None:
+        super().__init__(ticket, reader)
+        self.reply: BufferedReply = ticket.buffered_reply()
+        self.body = b""
+        self._pieces: list[bytes] = []
+
+    def _answer(self, payload: bytes) -> bytes:
+        if payload:
+            self._pieces.append(payload)
+        if self.reader.ended:
+            self.ticket.first_byte = time.monotonic()
+            try:
+                self.body = self.reply.read(b"".join(self._pieces))
+                self.outcome = "ok"
+            except UpstreamError as error:
+                self.end("upstream_failed", error)
+        return b""
+
+
+class StreamExchange(Exchange):
+    """An answer in events. begun: a byte has gone to the customer, so an error is an event from now on."""
+
+    def __init__(self, ticket: Ticket, reader: ResponseReader) -> None:
+        super().__init__(ticket, reader)
+        self.reply: StreamReply = ticket.stream_reply()
+        self.begun = False
+
+    def ping(self) -> bytes:
+        """A comment for a customer who waits; every client skips it."""
+        self.begun = True
+        return PING
+
+    def end(self, outcome: str, error: PortalError | None) -> bytes:
+        super().end(outcome, error)
+        return self.reply.fail(error) if error is not None and self.begun else b""
+
+    def _answer(self, payload: bytes) -> bytes:
+        out = self.reply.feed(payload) if payload else b""
+        if not self.reply.ended and self.reader.ended:
+            out += self.reply.close()
+        if self.reply.failure is not None:
+            self.outcome, self.error = "upstream_failed", self.reply.failure
+            if not self.begun and not self.reply.delivered:
+                return b""  # nothing was said yet: a clean status tells it better
+        elif self.reply.ended:
+            self.outcome = "ok"
+        if out and not self.begun:
+            self.begun, self.ticket.first_byte = True, time.monotonic()
+        return out

@@ -1,0 +1,174 @@
+"""The transport of a gevent worker: upstream to customer in callbacks of the hub, without a greenlet switch a chunk.
+
+The request's greenlet sleeps until the end. A customer who stops reading stops the reading from the upstream; one who
+leaves ends it at once, even while the model is silent, because both sockets are watched all the time.
+"""
+
+import socket
+import ssl
+from typing import Any
+
+import gevent
+from gevent.hub import Waiter
+
+from portal.blueprints.proxy.exchange import Exchange, StreamExchange
+from portal.config import Settings
+from portal.providers.llm.upstream import Connection
+
+READ, WRITE = 1, 2
+BLOCK = 65_536
+
+
+class HubTransport:
+    """Drives one exchange between an upstream connection and a customer's socket. For streams `head` is the response's."""
+
+    def __init__(self, exchange: Exchange, connection: Connection, client: Any, settings: Settings, head: bytes = b"") -> None:
+        self._exchange, self._head = exchange, head
+        self._stream = exchange if isinstance(exchange, StreamExchange) else None
+        self._settings = settings
+        self._client = client._sock
+        self._upstream_read = _reader(connection.sock)
+        self._hub = gevent.get_hub()
+        loop = self._hub.loop
+        self._waiter = Waiter(self._hub)
+        self._upstream = loop.io(connection.sock.fileno(), READ)
+        self._leaving = loop.io(client.fileno(), READ)
+        self._room = loop.io(client.fileno(), WRITE)
+        self._clock = loop.timer(min(settings.heartbeat_seconds / 2, 5.0), min(settings.heartbeat_seconds / 2, 5.0))
+        self._now = loop.now
+        self._begun_at = self._heard_at = self._spoke_at = loop.now()
+        self._heard = False
+        self._pending = b""
+
+    def run(self) -> None:
+        """Until the exchange has an outcome and the customer has what was for them."""
+        self._upstream.start(self._readable)
+        self._leaving.start(self._left)
+        self._clock.start(self._tick)
+        try:
+            self._waiter.get()
+        finally:
+            for watcher in (self._upstream, self._leaving, self._room, self._clock):
+                watcher.stop()
+                watcher.close()
+
+    def _over(self) -> None:
+        for watcher in (self._upstream, self._leaving, self._room, self._clock):
+            watcher.stop()
+        self._waiter.switch(None)
+
+    def _readable(self) -> None:
+        try:
+            data = self._upstream_read(BLOCK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._heard, self._heard_at = True, self._now()
+            out = self._exchange.receive(data)
+        else:
+            out = self._exchange.upstream_gone()
+        self._send(out)
+
+    def _send(self, body: bytes) -> None:
+        if body:
+            data = b"%b%x\r\n%b\r\n" % (self._head, len(body), body)
+            self._head = b""
+            self._spoke_at = self._now()
+            if self._exchange.outcome:
+                data += b"0\r\n\r\n"
+            if not self._write(data):
+                return
+        if self._exchange.outcome and not self._pending:
+            self._over()
+
+    def _write(self, data: bytes) -> bool:
+        """Returns whether the transport still runs."""
+        if self._pending:
+            self._pending += data
+            return True
+        try:
+            sent = self._client.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._gone()
+            return False
+        if sent < len(data):
+            self._pending = data[sent:]
+            self._upstream.stop()
+            self._room.start(self._writable)
+        return True
+
+    def _writable(self) -> None:
+        try:
+            sent = self._client.send(self._pending)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._gone()
+            return
+        self._spoke_at = self._now()
+        self._pending = self._pending[sent:]
+        if self._pending:
+            return
+        self._room.stop()
+        if self._exchange.outcome:
+            self._over()
+        else:
+            self._heard_at = self._now()
+            self._upstream.start(self._readable)
+
+    def _left(self) -> None:
+        try:
+            if self._client.recv(1, socket.MSG_PEEK):
+                self._leaving.stop()  # the next request, sent ahead: none of our business now
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._gone()
+
+    def _gone(self) -> None:
+        self._exchange.client_left()
+        self._over()
+
+    def _tick(self) -> None:
+        now, settings = self._now(), self._settings
+        if self._pending:
+            if now - self._spoke_at > settings.silence_seconds:
+                self._gone()  # a customer who takes nothing for so long has left without saying so
+            return
+        limit = settings.silence_seconds if self._heard else settings.first_byte_seconds
+        if now - self._heard_at > limit or now - self._begun_at > settings.answer_seconds:
+            self._send(self._exchange.timed_out())
+        elif self._stream is not None and now - self._spoke_at >= settings.heartbeat_seconds * 0.9:
+            self._send(self._stream.ping())
+
+
+def _reader(sock: Any) -> Any:
+    """A read that raises BlockingIOError instead of waiting."""
+    if not isinstance(sock, ssl.SSLSocket):
+        return sock._sock.recv
+
+    def read(size: int) -> bytes:
+        pieces = []
+        while True:  # TLS may hold more than one record: the socket won't be readable again for those
+            try:
+                piece = sock._sslobj.read(size)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLError:
+                piece = b""
+            if not piece:
+                if pieces:
+                    break
+                return b""
+            pieces.append(piece)
+        if not pieces:
+            raise BlockingIOError
+        return b"".join(pieces)
+
+    return read

@@ -1,0 +1,82 @@
+"""The transport of every other WSGI server (Passenger, `flask run`, the tests): blocking reads, a plain iterable.
+
+It notices a customer who left at the second write after that, as WSGI goes; heartbeats keep that short.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+from portal.blueprints.proxy.exchange import Exchange, StreamExchange
+from portal.config import Settings
+from portal.providers.llm.upstream import Connection
+
+BLOCK = 65_536
+
+
+class PlainTransport:
+    """Reads one upstream connection into its exchange."""
+
+    def __init__(self, exchange: Exchange, connection: Connection, settings: Settings) -> None:
+        self._exchange, self._sock, self._settings = exchange, connection.sock, settings
+        self._begun_at = self._heard_at = time.monotonic()
+        self._heard = False
+
+    def collect(self) -> None:
+        """Until the exchange is over; for answers in one piece."""
+        for _ in self.pieces():
+            pass
+
+    def pieces(self) -> Iterator[bytes]:
+        """The customer's bytes as they come; heartbeats while there are none."""
+        stream = self._exchange if isinstance(self._exchange, StreamExchange) else None
+        self._sock.settimeout(self._settings.heartbeat_seconds)
+        while not self._exchange.outcome:
+            try:
+                data = self._sock.recv(BLOCK)
+            except TimeoutError:
+                out = self._exchange.timed_out() if self._too_long() else stream.ping() if stream else b""
+            except OSError:
+                out = self._exchange.upstream_gone()
+            else:
+                if data:
+                    self._heard, self._heard_at = True, time.monotonic()
+                out = self._exchange.receive(data) if data else self._exchange.upstream_gone()
+                if not self._exchange.outcome and time.monotonic() - self._begun_at > self._settings.answer_seconds:
+                    out += self._exchange.timed_out()
+            if out:
+                yield out
+        self._sock.settimeout(None)
+
+    def _too_long(self) -> bool:
+        now, settings = time.monotonic(), self._settings
+        limit = settings.silence_seconds if self._heard else settings.first_byte_seconds
+        return now - self._heard_at > limit or now - self._begun_at > settings.answer_seconds
+
+
+class ClosingIterable:
+    """What a WSGI server iterates; `closed` runs exactly once, also where iteration never began or broke off.
+
+    A generator's `finally` would not do: one that was never started is dropped without running it.
+    """
+
+    def __init__(self, first: bytes, rest: Iterator[bytes], closed: Callable[[], None]) -> None:
+        self._first: bytes | None = first
+        self._rest = rest
+        self._closed: Callable[[], None] | None = closed
+
+    def __iter__(self) -> "ClosingIterable":
+        return self
+
+    def __next__(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return next(self._rest)
+
+    def close(self) -> None:
+        closed, self._closed = self._closed, None
+        if closed is not None:
+            closed()
+
+    def __del__(self) -> None:
+        self.close()

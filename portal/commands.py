@@ -1,0 +1,105 @@
+"""What operators type: `flask --app wsgi …`. A door like the others: parse, one service call, say what happened."""
+
+import sys
+
+import click
+import sqlalchemy as sa
+from flask import Flask, current_app
+
+from portal import money
+from portal.extensions import db
+from portal.models import Account, User
+from portal.services import accounts, api_keys, ledger, seeds, staff
+from portal.services.gateway import sweep as sweeping
+from portal.ids import new_id
+
+
+def init_app(app: Flask) -> None:
+    for command in (seed, ledger_check, create_admin, create_key, credit, sweep, scheduler):
+        app.cli.add_command(command)
+
+
+@click.command()
+def seed() -> None:
+    """Add the rows a new portal starts with. Safe to repeat: never overwrites what was edited."""
+    settings = current_app.config["PORTAL"]
+    added = seeds.seed(settings)
+    click.echo(f"Seeded {len(added)} rows." if added else "Everything was seeded already.")
+    _ensure_admin()
+
+
+@click.command("create-admin")
+def create_admin() -> None:
+    """Make the user of ADMIN_EMAIL an administrator (password: ADMIN_PASSWORD, phone: the first of ADMIN_PHONES)."""
+    if not current_app.config["PORTAL"].admin_email:
+        raise click.ClickException("Set ADMIN_EMAIL, ADMIN_PASSWORD and ADMIN_PHONES first.")
+    _ensure_admin()
+
+
+def _ensure_admin() -> None:
+    try:
+        user_id = staff.ensure_admin(current_app.config["PORTAL"])
+    except accounts.RegistrationRefused as refused:
+        problems = "; ".join(f"{field}: {sentence}" for field, sentence in refused.problems.items())
+        raise click.ClickException(f"The administrator can't be created from ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_PHONES: {problems}") from refused
+    if user_id:
+        click.echo(f"Administrator: {current_app.config['PORTAL'].admin_email}")
+
+
+@click.command("create-key")
+@click.argument("email")
+@click.option("--label", default="command line", show_default=True)
+def create_key(email: str, label: str) -> None:
+    """Create an API key for the account of EMAIL and print it, once."""
+    account = _account(email)
+    click.echo(api_keys.create(account.id, account.owner_id, label=label).secret)
+
+
+@click.command("ledger-check")
+def ledger_check() -> None:
+    """Prove the books: name every broken invariant; exit code 1 if there is one."""
+    faults = ledger.check()
+    for fault in faults:
+        click.echo(str(fault))
+    if faults:
+        sys.exit(1)
+    click.echo("The books are right.")
+
+
+@click.command()
+@click.argument("account")
+@click.argument("amount")
+@click.option("--reason", required=True, help="Why, for the ledger.")
+def credit(account: str, amount: str, reason: str) -> None:
+    """Add AMOUNT credits (or take them, with a minus) to ACCOUNT: its id or its owner's e-mail address."""
+    row = _account(account)
+    try:
+        entry = ledger.adjust(row.id, money.parse_credits(amount), reference="manual:" + new_id(), actor="console", reason=reason)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    except ledger.NotCovered as error:
+        raise click.ClickException("The account has less than that available. Nothing was changed.") from error
+    db.session.commit()
+    click.echo(f"Balance: {money.credits(entry.balance_after)} credits.")
+
+
+@click.command()
+def sweep() -> None:
+    """Settle requests whose process died. The timetable does it too; this is for cron and for the impatient."""
+    click.echo(f"{sweeping.sweep(current_app.config['PORTAL'])} abandoned requests settled.")
+
+
+@click.command()
+def scheduler() -> None:
+    """Run the timetable (rq-scheduler), in the foreground."""
+    from portal.tasks import schedule
+
+    schedule.run(current_app.config["PORTAL"])
+
+
+def _account(text: str) -> Account:
+    query = sa.select(Account).join(User, User.id == Account.owner_id)
+    account = db.session.scalar(query.where(sa.or_(Account.id == text, User.email == text.strip().lower())))
+    if account is None:
+        raise click.ClickException(f"There is no account {text}.")
+    return account
