@@ -4,7 +4,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from portal import commands, database, extensions, i18n, logs, pages, store
-from portal.blueprints import open_doors
+from portal.blueprints import frame, open_doors
 from portal.config import ROOT, Settings, load_settings
 
 
@@ -29,6 +29,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     open_doors(app)
     pages.init_app(app)
+    frame.init_app(app)
     commands.init_app(app)
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
