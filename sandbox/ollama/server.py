@@ -1,0 +1,70 @@
+"""One simulated Ollama server under one prefix, independent of its siblings in the same process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gevent.event import Event
+
+from ..journal import Journal
+from ..wire import Exchange, PeerLeft
+from .catalogue import SMALL, Catalogue, Model
+from .job import Engine
+from .knobs import Board
+from .runners import Runners
+from .scripted import ScriptedEngine
+
+
+class OllamaServer:
+    """Knobs, models, slots and memory of one server. `real` answers the small model; everything else is scripted."""
+
+    def __init__(self, prefix: str, real: Engine | None = None, defaults: dict[str, Any] | None = None) -> None:
+        self.prefix = prefix
+        self.real = real
+        self.real_name = SMALL if real is not None else None
+        self.catalogue = Catalogue()
+        # The real engine decodes two at a time; asking it for one would only make `make run` feel slow.
+        self.board = Board(defaults, {SMALL: {"slots": 2}} if real is not None else None)
+        self.runners = Runners()
+        self.journal = Journal()
+        self.gate = Event()
+        self._scripted = ScriptedEngine()
+
+    def engine_for(self, model: Model) -> Engine:
+        if self.real is not None and model.name == SMALL:
+            return self.real
+        return self._scripted
+
+    def release(self) -> None:
+        """Let everything go that a hold keeps; later holds keep again."""
+        old, self.gate = self.gate, Event()
+        old.set()
+
+    def reset(self) -> None:
+        self.board.reset()
+        self.catalogue.restore()
+        self.runners.unload()
+        self.runners.reset_figures()
+        self.journal.clear()
+        self.release()
+
+    def handle(self, exchange: Exchange) -> None:
+        """Every request under this server's prefix."""
+        from . import control, routes
+
+        path = exchange.request.path.removeprefix(self.prefix) or "/"
+        if path.startswith("/__"):
+            if path in ("/__control", "/__requests"):
+                control.handle(self, exchange, path)
+            else:
+                exchange.answer_json(404, {"error": "there are /__control and /__requests"})
+            return
+        entry = self.journal.open(exchange, path)
+        try:
+            routes.dispatch(self, exchange, entry, path)
+            exchange.end()
+        except PeerLeft:
+            entry.outcome = "client_left"
+            exchange.keep_open = False
+        finally:
+            self.journal.close(entry, exchange)

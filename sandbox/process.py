@@ -1,0 +1,178 @@
+"""A sandbox of one's own for a test: a process on a free port, gone with the test whatever happens.
+
+    with SandboxProcess() as sandbox:
+        sandbox.control(delay_first_ms=200)
+        ... point the product at sandbox.ollama_url ...
+        assert sandbox.requests()[-1]["native"]["options"]["num_predict"] == 50
+
+Uses only the standard library, so that any suite can import it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlencode
+
+ROOT = Path(__file__).resolve().parent.parent
+READY = "sandbox ready on "
+
+
+class SandboxError(RuntimeError):
+    """The sandbox did not start, or refused a wish; the text is its own."""
+
+
+class SandboxProcess:
+    """Starts `python -m sandbox`; stops it by its pid. `servers` are the names of the simulated Ollama servers."""
+
+    def __init__(
+        self, port: int = 0, model: str = "scripted", *, slots: int = 1, servers: tuple[str, ...] = ("ollama",), wait_s: float = 30
+    ) -> None:
+        self.servers = servers
+        self._wait_s = wait_s
+        self._command = [sys.executable, "-m", "sandbox", "--port", str(port), "--model", model, "--slots", str(slots)]
+        for name in servers:
+            self._command += ["--ollama", name]
+        self._command.append("--until-stdin-ends")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> SandboxProcess:
+        """Start and wait until it answers. Raises SandboxError with its last words."""
+        if self._process is not None:
+            return self
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        self._process = subprocess.Popen(  # noqa: S603
+            self._command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self.url = self._await_ready(self._process)
+        return self
+
+    def _await_ready(self, process: subprocess.Popen[bytes]) -> str:
+        assert process.stdout is not None and process.stderr is not None
+        deadline = time.monotonic() + self._wait_s
+        os.set_blocking(process.stdout.fileno(), False)
+        heard = b""
+        while time.monotonic() < deadline:
+            heard += process.stdout.read() or b""
+            for line in heard.decode(errors="replace").splitlines(keepends=True):
+                if line.startswith(READY) and line.endswith("\n"):
+                    return line.removeprefix(READY).strip()
+            if process.poll() is not None:
+                last_words = process.stderr.read().decode(errors="replace").strip()
+                self.stop()
+                raise SandboxError(last_words or f"the sandbox left with code {process.returncode}")
+            time.sleep(0.01)
+        self.stop()
+        raise SandboxError(f"the sandbox was not ready within {self._wait_s} s")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End it and wait; safe to call twice."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def __enter__(self) -> SandboxProcess:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    # -- addresses -----------------------------------------------------------------------------------------------------
+
+    @property
+    def ollama_url(self) -> str:
+        """Where the first simulated server lives; what OLLAMA_URL wants."""
+        return self.server_url(self.servers[0])
+
+    def server_url(self, name: str) -> str:
+        return f"{self.url}/{name}"
+
+    # -- knobs and journal ---------------------------------------------------------------------------------------------
+
+    def control(self, model: str | None = None, *, server: str | None = None, **knobs: Any) -> dict[str, Any]:
+        """Turn knobs for the server, or for one model; returns the state. See sandbox/README.md for the names."""
+        body = knobs if model is None else {"model": model, **knobs}
+        return self._call("POST", "__control", server, body)
+
+    def state(self, *, server: str | None = None) -> dict[str, Any]:
+        return self._call("GET", "__control", server)
+
+    def next(self, *requests: dict[str, Any], model: str | None = None, server: str | None = None) -> dict[str, Any]:
+        """Knobs for the next requests, one dict each."""
+        return self.control(model, server=server, next=list(requests))
+
+    def release(self, *, server: str | None = None) -> None:
+        """Let go whatever `hold_after` holds."""
+        self.control(server=server, release=True)
+
+    def reset(self, *, server: str | None = None) -> None:
+        """Everything as at the start: knobs, catalogue, journal, loaded models, holds. All servers unless one is named."""
+        for name in [server] if server else self.servers:
+            self._call("DELETE", "__control", name)
+
+    def requests(
+        self, model: str | None = None, *, path: str | None = None, last: int | None = None, server: str | None = None
+    ) -> list[dict[str, Any]]:
+        """What arrived, oldest first, optionally of one model or path only."""
+        query = {name: value for name, value in (("model", model), ("path", path), ("last", last)) if value is not None}
+        found: list[dict[str, Any]] = self._call("GET", "__requests?" + urlencode(query), server)["requests"]
+        return found
+
+    def chats(self, *, server: str | None = None) -> list[dict[str, Any]]:
+        """Requests for `/v1/chat/completions`, oldest first."""
+        return self.requests(path="/v1/chat/completions", server=server)
+
+    def counters(self, *, server: str | None = None) -> dict[str, int]:
+        found: dict[str, int] = self._call("GET", "__requests?last=1", server)["counters"]
+        return found
+
+    def forget_requests(self, *, server: str | None = None) -> None:
+        self._call("DELETE", "__requests", server)
+
+    def wait_for(self, seen: Callable[[list[dict[str, Any]]], bool], seconds: float = 5, *, server: str | None = None) -> list[dict[str, Any]]:
+        """Ask for the requests until `seen(requests)`; raises SandboxError when it never comes true."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = self.requests(server=server)
+            if seen(found):
+                return found
+            if time.monotonic() > deadline:
+                raise SandboxError(f"not seen within {seconds} s; the last requests: {json.dumps(found[-3:], indent=1)}")
+            time.sleep(0.01)
+
+    def _call(self, method: str, path: str, server: str | None, body: Any = None) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        url = f"{self.server_url(server or self.servers[0])}/{path}"
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except urllib.error.HTTPError as error:
+            raise SandboxError(json.load(error)["error"]) from None
