@@ -37,12 +37,18 @@ def outsides(options: argparse.Namespace, engine: Any) -> list[Outside]:
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m sandbox", description="Stand-ins of the outside, for development and tests.")
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox", description="Stand-ins of the outside, for development and tests."
+    )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=int(os.environ.get("SANDBOX_PORT") or 8090), help="0 = any free port")
+    parser.add_argument(
+        "--port", type=int, default=int(os.environ.get("SANDBOX_PORT") or 8090), help="0 = any free port"
+    )
     parser.add_argument("--model", choices=("real", "scripted"), default="scripted", help="who answers smollm2:135m")
     parser.add_argument("--slots", type=int, default=1, help="requests a scripted model answers at once")
-    parser.add_argument("--ollama", action="append", metavar="NAME", help="an Ollama server under /NAME; may be repeated")
+    parser.add_argument(
+        "--ollama", action="append", metavar="NAME", help="an Ollama server under /NAME; may be repeated"
+    )
     parser.add_argument("--until-stdin-ends", action="store_true", help="stop when whoever started this is gone")
     return parser.parse_args(arguments)
 

@@ -35,7 +35,13 @@ class SandboxProcess:
     """Starts `python -m sandbox`; stops it by its pid. `servers` are the names of the simulated Ollama servers."""
 
     def __init__(
-        self, port: int = 0, model: str = "scripted", *, slots: int = 1, servers: tuple[str, ...] = ("ollama",), wait_s: float = 30
+        self,
+        port: int = 0,
+        model: str = "scripted",
+        *,
+        slots: int = 1,
+        servers: tuple[str, ...] = ("ollama",),
+        wait_s: float = 30,
     ) -> None:
         self.servers = servers
         self._wait_s = wait_s
@@ -100,7 +106,9 @@ class SandboxProcess:
     def __enter__(self) -> SandboxProcess:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     # -- addresses -----------------------------------------------------------------------------------------------------
@@ -132,7 +140,7 @@ class SandboxProcess:
         self.control(server=server, release=True)
 
     def reset(self, *, server: str | None = None) -> None:
-        """Everything as at the start: knobs, catalogue, journal, loaded models, holds. All servers unless one is named."""
+        """Everything as at the start: knobs, catalogue, journal, memory, holds. All servers unless one is named."""
         for name in [server] if server else self.servers:
             self._call("DELETE", "__control", name)
 
@@ -155,7 +163,9 @@ class SandboxProcess:
     def forget_requests(self, *, server: str | None = None) -> None:
         self._call("DELETE", "__requests", server)
 
-    def wait_for(self, seen: Callable[[list[dict[str, Any]]], bool], seconds: float = 5, *, server: str | None = None) -> list[dict[str, Any]]:
+    def wait_for(
+        self, seen: Callable[[list[dict[str, Any]]], bool], seconds: float = 5, *, server: str | None = None
+    ) -> list[dict[str, Any]]:
         """Ask for the requests until `seen(requests)`; raises SandboxError when it never comes true."""
         deadline = time.monotonic() + seconds
         while True:
@@ -163,7 +173,9 @@ class SandboxProcess:
             if seen(found):
                 return found
             if time.monotonic() > deadline:
-                raise SandboxError(f"not seen within {seconds} s; the last requests: {json.dumps(found[-3:], indent=1)}")
+                raise SandboxError(
+                    f"not seen within {seconds} s; the last requests: {json.dumps(found[-3:], indent=1)}"
+                )
             time.sleep(0.01)
 
     def _call(self, method: str, path: str, server: str | None, body: Any = None) -> dict[str, Any]:

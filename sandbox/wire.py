@@ -175,9 +175,7 @@ class Exchange:
         self.status: int | None = None
         self.bytes_sent = 0  # body bytes, without HTTP framing
         self.first_byte_at: float | None = None
-        self.keep_open = (
-            request.version == "HTTP/1.1" and "close" not in request.headers.get("connection", "").lower()
-        )
+        self.keep_open = request.version == "HTTP/1.1" and "close" not in request.headers.get("connection", "").lower()
         self._head = b""
         self._chunked = False
         self._ended = False
@@ -219,9 +217,7 @@ class Exchange:
         if head or tail:
             self.peer.write(head + tail)
 
-    def answer(
-        self, status: int, body: bytes, content_type: str, headers: Iterable[tuple[str, str]] = ()
-    ) -> None:
+    def answer(self, status: int, body: bytes, content_type: str, headers: Iterable[tuple[str, str]] = ()) -> None:
         """A complete answer with a Content-Length, in one write."""
         self.start(status, [("Content-Type", content_type), *headers], len(body))
         if body and self.request.method != "HEAD":
@@ -285,7 +281,9 @@ class Server:
             pass
         except (BadRequest, ValueError) as error:
             with contextlib.suppress(PeerLeft):
-                peer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request: %s" % str(error).encode())
+                peer.write(
+                    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request: %s" % str(error).encode()
+                )
         finally:
             peer.close()
 

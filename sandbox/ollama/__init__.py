@@ -1,4 +1,7 @@
-"""A simulated Ollama server: the wire protocol, the queueing, the faults. `server.py` ties it together; `routes.py` is its door."""
+"""A simulated Ollama server: the wire protocol, the queueing, the faults.
+
+`server.py` ties it together; `routes.py` is its door.
+"""
 
 from .server import OllamaServer
 

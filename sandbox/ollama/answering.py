@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..journal import Entry
-from ..wire import Exchange, PeerLeft
+from sandbox.journal import Entry
+from sandbox.wire import Exchange, PeerLeft
+
 from . import faults
 from .catalogue import InvalidModelName
 from .framing import Framer
@@ -152,8 +153,10 @@ class Answer:
         if self.sent:
             self._hold(self.sent)
         fault = self.job.knobs.fault
-        if fault in FAULTS_MID and fault not in ("no_done", "no_finish") and (
-            self.sent >= self.job.knobs.fault_after or isinstance(event, Done)
+        if (
+            fault in FAULTS_MID
+            and fault not in ("no_done", "no_finish")
+            and (self.sent >= self.job.knobs.fault_after or isinstance(event, Done))
         ):
             raise _Fault
 

@@ -66,7 +66,9 @@ STOCK = (
     _model("qwen2.5-coder:14b", "completion tools insert", 32_768, "qwen2", "14.8B", 8_988_124_069, 5120),
     _model("mistral-small3.2:24b", "completion tools vision", 131_072, "mistral3", "24.0B", 15_177_384_862, 5120),
     _model("qwen3-30b-40k:latest", "completion tools thinking", 40_960, "qwen3moe", "30.5B", 18_556_699_314, 2048),
-    _model("Qwen3-VL-32B:latest", "completion tools vision thinking", 262_144, "qwen3vl", "33.4B", 20_900_000_000, 5120),
+    _model(
+        "Qwen3-VL-32B:latest", "completion tools vision thinking", 262_144, "qwen3vl", "33.4B", 20_900_000_000, 5120
+    ),
     _model("gpt-oss:20b", "completion tools thinking", 131_072, "gptoss", "20.9B", 13_793_441_244, 2880),
     _model("glm-4.7-flash:latest", "completion", 131_072, "glm4moelite", "29.9B", 19_000_000_000, 2048),
     _model("bge-m3:latest", "embedding", 8192, "bert", "566.70M", 1_157_672_605, 1024),
@@ -90,7 +92,9 @@ class Catalogue:
         """Pull a model described by `Model`'s own field names; only `name` is required."""
         unknown = set(spec) - set(Model.__dataclass_fields__)
         if unknown or not isinstance(spec.get("name"), str):
-            raise ValueError(f"a model needs a name and may have {sorted(Model.__dataclass_fields__)}, not {sorted(unknown)}")
+            raise ValueError(
+                f"a model needs a name and may have {sorted(Model.__dataclass_fields__)}, not {sorted(unknown)}"
+            )
         fields = dict(spec, name=self._tagged(spec["name"]))
         if "capabilities" in fields:
             fields["capabilities"] = tuple(fields["capabilities"])
@@ -106,7 +110,7 @@ class Catalogue:
         return name if ":" in name.rsplit("/", 1)[-1] else name + ":latest"
 
     def find(self, name: str) -> Model | None:
-        """The pulled model a client means: case does not matter, `:latest` and the registry's prefix may be left out."""
+        """The pulled model a client means: case does not matter, `:latest` and the registry may be left out."""
         bare = name.strip()
         for prefix in ("registry.ollama.ai/", "library/"):
             bare = bare.removeprefix(prefix)

@@ -15,7 +15,8 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..wire import Exchange
+from sandbox.wire import Exchange
+
 from .knobs import FAULTS_BEFORE, FAULTS_MID, KnobError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Events in the dress of `/api/chat` and `/api/generate`: one JSON object a line, zeros left out, times in nanoseconds."""
+"""Events in the dress of `/api/chat` and `/api/generate`: one JSON object a line, zeros left out, nanoseconds."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ delta repeats the role and the last, empty one carries the finish_reason.
 
 from __future__ import annotations
 
-import random
+import secrets
 import time
 from typing import Any
 
@@ -71,7 +71,7 @@ class ChatDress:
         self.job = job
         self.model = job.knobs.model_echo if job.knobs.model_echo is not None else job.requested
         self.include_usage = include_usage
-        self.id = f"chatcmpl-{random.randrange(999)}"
+        self.id = f"chatcmpl-{secrets.randbelow(999)}"
         self.created = int(time.time())
         self.old = job.knobs.dialect == OLD
         self.first = True

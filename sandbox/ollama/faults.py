@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..wire import Exchange
+from sandbox.wire import Exchange
+
 from .gojson import dumps
 from .job import Job
 from .runners import BUSY
@@ -23,7 +24,8 @@ CONTEXT = (
     '"type":"exceed_context_size_error","n_prompt_tokens":9001,"n_ctx":4096}}'
 )
 HTML = (
-    b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head>\n<body><center><h1>502 Bad Gateway</h1></center>"
+    b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head>\n"
+    b"<body><center><h1>502 Bad Gateway</h1></center>"
     b"<hr><center>proxy in front of operator-host.internal</center></body></html>\n"
 )
 
@@ -43,7 +45,9 @@ def native_fault(name: str, account: str) -> tuple[int, dict[str, Any]] | None:
     known: dict[str, tuple[int, dict[str, Any]]] = {
         "401_native": (401, {"error": "unauthorized", "signin_url": f"https://ollama.com/connect?name={account}&key=c3No"}),
         "402_native": (402, {"error": f"this model uses extra usage only and your extra usage balance is empty {REF}"}),
-        "403_native": (403, {"error": f"this model requires a subscription, upgrade for access: https://ollama.com/upgrade {REF}"}),
+        "403_native": (403, {
+            "error": f"this model requires a subscription, upgrade for access: https://ollama.com/upgrade {REF}",
+        }),
         "429_native": (429, {
             "error": f"you ({account}) have reached your session usage limit, please wait or upgrade to continue {REF}",
         }),

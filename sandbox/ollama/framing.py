@@ -5,7 +5,8 @@ Real networks do all of it; a client that takes one read for one event is found 
 
 from __future__ import annotations
 
-from ..wire import Exchange
+from sandbox.wire import Exchange
+
 from .knobs import Knobs
 
 

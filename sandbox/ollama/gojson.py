@@ -1,7 +1,7 @@
 """JSON as Go reads and writes it: the decoder's complaints and the encoder's habits.
 
-Ollama's 400s for bad bodies are the texts of Go's decoder, and its output escapes `<`, `>` and `&`. A gateway that looks
-for raw bytes in an answer would be proved right by Python's json and wrong by the real server.
+Ollama's 400s for bad bodies are the texts of Go's decoder, and its output escapes `<`, `>` and `&`. A gateway that
+looks for raw bytes in an answer would be proved right by Python's json and wrong by the real server.
 """
 
 from __future__ import annotations

@@ -41,7 +41,9 @@ class Hints:
 
     def number(self, name: str = "") -> float | None:
         """The number written beside the property's name, else the next one of the text."""
-        beside = re.search(rf"\b{re.escape(name)}\b\W{{1,6}}(-?\d+(?:\.\d+)?)", self.text, re.I) if name else None
+        beside = (
+            re.search(rf"\b{re.escape(name)}\b\W{{1,6}}(-?\d+(?:\.\d+)?)", self.text, re.IGNORECASE) if name else None
+        )
         if beside:
             return float(beside.group(1))
         if self._next_number < len(self.numbers):
@@ -52,15 +54,15 @@ class Hints:
     def string(self, name: str = "") -> str | None:
         """The word after `name:` or `name=`, else the first quotation, else a place or a name."""
         spaced = name.replace("_", r"[\s_]")
-        beside = re.search(rf"\b{spaced}\b\s*[:=]\s*([^\s,;.]+)", self.text, re.I) if name else None
+        beside = re.search(rf"\b{spaced}\b\s*[:=]\s*([^\s,;.]+)", self.text, re.IGNORECASE) if name else None
         if beside:
             return beside.group(1).strip("'\"")
         for found in (self.quoted, self.places):
             if found:
-                return found[0]
+                return str(found[0])
         return None
 
     def wanted_keys(self) -> list[str]:
         """Key names that a request for bare JSON spells out: 'setup' and 'punchline' keys."""
         names = [quote for quote in self.quoted if re.fullmatch(r"[A-Za-z_]\w{0,40}", quote)]
-        return list(dict.fromkeys(names)) if re.search(r"\b(keys?|fields?|propert)", self.text, re.I) else []
+        return list(dict.fromkeys(names)) if re.search(r"\b(keys?|fields?|propert)", self.text, re.IGNORECASE) else []

@@ -35,13 +35,13 @@ FAULTS_BEFORE = {
     "499": "499 request canceled",
 }
 FAULTS_MID = {
-    "crash_mid": "runner dies: /v1 sends an empty chunk with model \"\" and ends cleanly; native sends an error line",
+    "crash_mid": 'runner dies: /v1 sends an empty chunk with model "" and ends cleanly; native sends an error line',
     "reset_mid": "TCP reset",
     "cut_mid": "FIN inside the chunked body",
     "stall_mid": "silence for ever, connection open",
     "silent_end": "clean end: no finish_reason, no usage, no [DONE]; buffered: finish_reason null, usage zeros",
     "repeat_guard": "the same token 31 times, then silent_end",
-    "error_event": "a `data: {\"error\": …}` event, then the end (other servers do this)",
+    "error_event": 'a `data: {"error": …}` event, then the end (other servers do this)',
     "error_line": "a native error line inside the SSE stream, then the end",
     "bad_json": "a data line that is no JSON, then the stream goes on",
     "no_done": "complete stream, [DONE] missing",
@@ -122,7 +122,9 @@ def _check_one(name: str, given: Any) -> Any:
         _expect(isinstance(given, int | float) and not isinstance(given, bool) and given >= 0, name, "a number ≥ 0")
     elif name in _COUNTS or name in _OPTIONAL_COUNTS:
         optional = name in _OPTIONAL_COUNTS and given is None
-        _expect(optional or (type(given) is int and given >= (1 if name in ("slots", "batch_size") else 0)), name, "a count")
+        _expect(
+            optional or (type(given) is int and given >= (1 if name in ("slots", "batch_size") else 0)), name, "a count"
+        )
     elif name == "dialect":
         _expect(given in _DIALECTS, name, f"{NEW!r} or {OLD!r}")
         return _DIALECTS[given]
@@ -171,7 +173,11 @@ class Board:
     def turn(self, model: str | None, values: dict[str, Any]) -> None:
         """Set knobs for the whole server (model None) or for one model."""
         layer = self.server if model is None else self.models.setdefault(model, {})
-        layer.update(checked(values))
+        clean = checked(values)
+        if "fault" in clean:
+            # A count left over from an earlier fault would keep the new one from ever happening.
+            clean.setdefault("times", None)
+        layer.update(clean)
 
     def queue(self, model: str | None, requests: list[dict[str, Any]]) -> None:
         """Knobs for the next requests, one object each."""
@@ -185,12 +191,11 @@ class Board:
         """The knobs for the request that arrives now."""
         merged = {**self.server, **self.models.get(model, {})}
         if merged.get("fault") is not None and merged.get("times") is not None:
-            owner = self.models[model] if "fault" in self.models.get(model, {}) else self.server
-            left = owner.get("times") if owner.get("times") is not None else merged["times"]
-            if left <= 0:
+            owner = self.models[model] if "times" in self.models.get(model, {}) else self.server
+            if merged["times"] <= 0:
                 merged["fault"] = None
             else:
-                owner["times"] = left - 1
+                owner["times"] = merged["times"] - 1
         for key in (model, None):
             if self.queued.get(key):
                 merged.update(self.queued[key].popleft())

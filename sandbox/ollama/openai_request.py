@@ -1,7 +1,7 @@
 """From `/v1/chat/completions` to a native job, with Ollama's own refusals (`FromChatRequest` in Ollama's openai.go).
 
-What Ollama ignores in silence is ignored here too, above all `max_completion_tokens`: a gateway that does not copy it to
-`max_tokens` must see its cap lost.
+What Ollama ignores in silence is ignored here too, above all `max_completion_tokens`: a gateway that does not copy it
+to `max_tokens` must see its cap lost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _EFFORTS = {
     "none": False, "minimal": "low", "low": "low", "medium": "medium", "high": "high", "max": "max", "xhigh": "max",
     "ultra": "max",
 }  # fmt: skip
-_IMAGE_PREFIXES = tuple(f"data:image/{kind};base64," for kind in ("jpeg", "jpg", "png", "webp")) + ("data:;base64,",)
+_IMAGE_PREFIXES = (*(f"data:image/{kind};base64," for kind in ("jpeg", "jpg", "png", "webp")), "data:;base64,")
 
 
 def chat_job(body: bytes) -> tuple[Job, bool]:
@@ -98,7 +98,9 @@ def _think(asked: dict[str, Any]) -> Any:
 
 def _native_messages(message: Any, everything: list[Any]) -> list[dict[str, Any]]:
     if not isinstance(message, dict):
-        raise BadBody("json: cannot unmarshal string into Go struct field ChatCompletionRequest.messages of type openai.Message")
+        raise BadBody(
+            "json: cannot unmarshal string into Go struct field ChatCompletionRequest.messages of type openai.Message"
+        )
     role, content, calls = message.get("role") or "", message.get("content"), message.get("tool_calls")
     extra: dict[str, Any] = {}
     if str(role).lower() == "tool":
@@ -164,7 +166,9 @@ def _calls(calls: list[Any]) -> list[dict[str, Any]]:
                 raise ValueError
         except (ValueError, TypeError):
             raise BadBody("invalid tool call arguments") from None
-        native.append({"id": call.get("id", ""), "function": {"name": function.get("name", ""), "arguments": arguments}})
+        native.append(
+            {"id": call.get("id", ""), "function": {"name": function.get("name", ""), "arguments": arguments}}
+        )
     return native
 
 

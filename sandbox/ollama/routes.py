@@ -8,15 +8,14 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from ..journal import Entry
-from ..wire import Exchange
+from sandbox.journal import Entry
+from sandbox.wire import Exchange
+
 from . import embedding, listing, native_request, openai_request
 from .answering import Answer, Dress, Refused, admit
 from .catalogue import InvalidModelName, Model
-from .dress_native import NativeDress, now
-from .dress_native import error_body as native_error
-from .dress_openai import ChatDress
-from .dress_openai import error_body as openai_error
+from .dress_native import NativeDress, error_body as native_error, now
+from .dress_openai import ChatDress, error_body as openai_error
 from .gojson import BadBody, dumps, loads, typed
 from .job import Job
 from .server import OllamaServer
@@ -84,7 +83,9 @@ def _known(server: OllamaServer, name: str, text: str = "model '{}' not found") 
 # -- answers of a model ------------------------------------------------------------------------------------------------
 
 
-def _answer(server: OllamaServer, exchange: Exchange, entry: Entry, job: Job, purpose: str, dress: Callable[[], Dress]) -> None:
+def _answer(
+    server: OllamaServer, exchange: Exchange, entry: Entry, job: Job, purpose: str, dress: Callable[[], Dress]
+) -> None:
     entry.native = job.record()
     admit(server, job, purpose)
     entry.model = job.model.name if job.model else entry.model

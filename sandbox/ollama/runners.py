@@ -1,7 +1,8 @@
 """Queueing as Ollama does it: one load at a time with a bounded queue, then an unbounded wait for a slot.
 
-The queue limit guards only the way to a load; a request for a loaded model waits for its slot without limit, so overload
-shows as latency and hardly ever as 503. No API of Ollama tells these figures; `GET __control` does, for tests only.
+The queue limit guards only the way to a load; a request for a loaded model waits for its slot without limit, so
+overload shows as latency and hardly ever as 503. No API of Ollama tells these figures; `GET __control` does, for tests
+only.
 """
 
 from __future__ import annotations
@@ -51,8 +52,11 @@ class Runner:
 
     def figures(self) -> dict[str, Any]:
         return {
-            "loaded": self.loaded, "running": self.running, "waiting": len(self.waiting), "max_running": self.max_running,
-        }  # fmt: skip
+            "loaded": self.loaded,
+            "running": self.running,
+            "waiting": len(self.waiting),
+            "max_running": self.max_running,
+        }
 
 
 class Runners:

@@ -50,7 +50,7 @@ def fill(schema: Any, hints: Hints, root: Any = None, name: str = "", depth: int
     if kind in ("integer", "number"):
         return _number(schema, hints, name, kind == "integer")
     if kind == "boolean":
-        return re.search(rf"\b(no|not|false|without)\s+{re.escape(name)}\b", hints.text, re.I) is None
+        return re.search(rf"\b(no|not|false|without)\s+{re.escape(name)}\b", hints.text, re.IGNORECASE) is None
     return _string(schema, hints, name) if kind == "string" else None
 
 
@@ -58,12 +58,12 @@ def _resolved(schema: dict[str, Any], root: Any) -> dict[str, Any]:
     seen = 0
     while "$ref" in schema and seen < 20:
         target: Any = root
-        for part in str(schema["$ref"]).lstrip("#/").split("/"):
-            target = target.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(target, dict) else {}
+        for step in str(schema["$ref"]).lstrip("#/").split("/"):
+            target = target.get(step.replace("~1", "/").replace("~0", "~"), {}) if isinstance(target, dict) else {}
         schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
         seen += 1
-    for part in schema.get("allOf") or ():
-        part = _resolved(part, root)
+    for member in schema.get("allOf") or ():
+        part = _resolved(member, root)
         merged = {**part, **schema}
         merged["properties"] = {**part.get("properties", {}), **schema.get("properties", {})}
         merged["required"] = [*part.get("required", ()), *schema.get("required", ())]
@@ -118,8 +118,8 @@ def _number(schema: dict[str, Any], hints: Hints, name: str, whole: bool) -> int
 
 
 def _string(schema: dict[str, Any], hints: Hints, name: str) -> str:
-    if schema.get("format") in _FORMATS:
-        return _FORMATS[schema["format"]]
+    if str(schema.get("format")) in _FORMATS:
+        return _FORMATS[str(schema["format"])]
     pattern = schema.get("pattern")
     value = hints.string(name) or f"A short {name.replace('_', ' ')}".strip()
     if pattern and not re.search(pattern, value):

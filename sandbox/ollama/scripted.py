@@ -28,12 +28,12 @@ _ARABIC = re.compile(r"[\u0600-\u06ff]")
 PER_MESSAGE, PER_IMAGE = 4, 64
 
 ENGLISH = (
-    "Here is a short answer from the scripted model. It says the same words each time, one word at a time, so that a test"
-    " can count them and compare. Nothing in it was thought; everything in it can be checked."
+    "Here is a short answer from the scripted model. It says the same words each time, one word at a time, so that a"
+    " test can count them and compare. Nothing in it was thought; everything in it can be checked."
 )
 ARABIC = (
-    "هذه إجابة قصيرة من النموذج التجريبي. يقول الكلمات نفسها في كل مرة، كلمة بعد كلمة، لكي يستطيع الاختبار أن يعدّها ويقارنها."
-    " لا شيء فيها نتاج تفكير، وكل ما فيها يمكن التحقق منه."
+    "هذه إجابة قصيرة من النموذج التجريبي. يقول الكلمات نفسها في كل مرة، كلمة بعد كلمة، لكي يستطيع الاختبار"
+    " أن يعدّها ويقارنها. لا شيء فيها نتاج تفكير، وكل ما فيها يمكن التحقق منه."
 )
 THINKING = "The user wants an answer, so first a thought is needed, and then the answer itself."
 
@@ -52,7 +52,9 @@ def count_prompt(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) ->
     """Tokens of a prompt, before it is cut to the context."""
     total = 0
     for message in messages:
-        total += PER_MESSAGE + len(str(message.get("content") or "").split()) + PER_IMAGE * len(message.get("images") or ())
+        total += (
+            PER_MESSAGE + len(str(message.get("content") or "").split()) + PER_IMAGE * len(message.get("images") or ())
+        )
         if message.get("tool_calls"):
             total += len(json.dumps(message["tool_calls"], ensure_ascii=False).split())
     return total + (len(json.dumps(tools, ensure_ascii=False).split()) if tools else 0)
@@ -123,8 +125,7 @@ class ScriptedEngine:
             else:
                 left.wait(knobs.delay_first_ms / 1000)
         prefilled = time.time()
-        made = 0
-        for event in self._events(job):
+        for made, event in enumerate(self._events(job)):
             if made and knobs.delay_chunk_ms and not isinstance(event, Done):
                 # A real engine notices a departure at the next token, not in the middle of one.
                 gevent.sleep(knobs.delay_chunk_ms / 1000)
@@ -132,7 +133,6 @@ class ScriptedEngine:
                 event.prompt_tokens = min(prompt, knobs.num_ctx)
                 event.prompt_ms = (prefilled - started) * 1000
                 event.eval_ms = (time.time() - prefilled) * 1000
-            made += 1
             yield event
 
     def _events(self, job: Job) -> Iterator[Event]:

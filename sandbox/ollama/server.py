@@ -6,8 +6,9 @@ from typing import Any
 
 from gevent.event import Event
 
-from ..journal import Journal
-from ..wire import Exchange, PeerLeft
+from sandbox.journal import Journal
+from sandbox.wire import Exchange, PeerLeft
+
 from .catalogue import SMALL, Catalogue, Model
 from .job import Engine
 from .knobs import Board

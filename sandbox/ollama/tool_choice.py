@@ -1,7 +1,7 @@
 """Whether and how the scripted model calls a tool.
 
-Deterministic: a forced tool is called; otherwise one is called when the last message is a user's and speaks of it. After
-a tool's result it answers in words. (Ollama ignores `tool_choice`; a scripted model may obey it all the same.)
+Deterministic: a forced tool is called; otherwise one is called when the last message is a user's and speaks of it.
+After a tool's result it answers in words. (Ollama ignores `tool_choice`; a scripted model may obey it all the same.)
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def choose(job: Job) -> list[dict[str, Any]]:
         return []
     if isinstance(wish, list):
         return [_call(at, str(one["name"]), one.get("arguments") or {}, job) for at, one in enumerate(wish)]
-    functions = [tool["function"] for tool in job.tools if isinstance(tool, dict) and isinstance(tool.get("function"), dict)]
+    functions = [
+        tool["function"] for tool in job.tools if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
+    ]
     text = last_user_text(job.messages)
     function = _pick(functions, job, text)
     if function is None:
@@ -61,4 +63,9 @@ def _score(function: dict[str, Any], text: str) -> int:
 
 def _call(index: int, name: str, arguments: dict[str, Any], job: Job) -> dict[str, Any]:
     seed = f"{index}{name}{arguments}{len(job.messages)}"
-    return {"id": "call_" + hashlib.sha256(seed.encode()).hexdigest()[:8], "index": index, "name": name, "arguments": arguments}
+    return {
+        "id": "call_" + hashlib.sha256(seed.encode()).hexdigest()[:8],
+        "index": index,
+        "name": name,
+        "arguments": arguments,
+    }
