@@ -1,0 +1,35 @@
+"""What holds for every test: no way off this machine, fixtures from `tests/services`, no silent skip in CI."""
+
+import hypothesis
+import pytest
+
+pytest.register_assert_rewrite("tests.services")  # before anything of it is imported
+
+from tests.services import offline  # noqa: E402
+from tests.services.programs import services_are_required  # noqa: E402
+
+pytest_plugins = [
+    "tests.services.browser",
+    "tests.services.cast",
+    "tests.services.databases",
+    "tests.services.portal_app",
+    "tests.services.redis_server",
+    "tests.services.sandbox",
+    "tests.services.web",
+]
+
+# A slow neighbour on the same two cores is no failure of ours; the same examples on every machine are a help.
+hypothesis.settings.register_profile("portal", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("portal")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    offline.shut()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """In CI a skipped test is a failure, whoever skipped it and why: nobody reads the reasons of a green run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if services_are_required() and exitstatus == 0 and reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("REQUIRE_SERVICES is set, and tests were skipped: that is a failure.", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
