@@ -1,6 +1,10 @@
-"""gunicorn's settings: `gunicorn -c gunicorn.conf.py wsgi:app`. BIND or PORT, and WEB_CONCURRENCY, come from the environment."""
+"""gunicorn's settings: `gunicorn -c gunicorn.conf.py wsgi:app`.
+
+BIND or PORT, and WEB_CONCURRENCY, come from the environment.
+"""
 
 import os
+from pathlib import Path
 
 bind = os.environ.get("BIND") or f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
@@ -14,7 +18,7 @@ max_requests = 0
 accesslog = None  # the portal logs its own lines, with the request id
 loglevel = os.environ.get("GUNICORN_LOGLEVEL", "warning")
 control_socket_disable = True
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  (its heartbeat file belongs into memory)
 
 
 def worker_exit(server, worker):

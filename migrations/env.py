@@ -36,7 +36,13 @@ def run() -> None:
             connection.exec_driver_sql("COMMIT")  # the pragma does nothing inside a transaction
             connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        context.configure(connection=connection, target_metadata=Base.metadata, include_object=_include, render_item=_render, **arguments)
+        context.configure(
+            connection=connection,
+            target_metadata=Base.metadata,
+            include_object=_include,
+            render_item=_render,
+            **arguments,
+        )
         with context.begin_transaction():
             context.run_migrations()
         if sqlite:

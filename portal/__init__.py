@@ -16,13 +16,17 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or load_settings()
     logs.configure()
-    app = Flask("portal", instance_path=str(settings.instance_dir), static_folder="static/dist", static_url_path="/static")
+    app = Flask(
+        "portal", instance_path=str(settings.instance_dir), static_folder="static/dist", static_url_path="/static"
+    )
     app.config.from_mapping(flask_settings(settings))
 
     extensions.db.init_app(app)
     with app.app_context():
         database.prepare(extensions.db.engine)
-    extensions.migrate.init_app(app, extensions.db, directory=str(ROOT / "migrations"), render_as_batch=True, compare_type=True)
+    extensions.migrate.init_app(
+        app, extensions.db, directory=str(ROOT / "migrations"), render_as_batch=True, compare_type=True
+    )
     extensions.babel.init_app(app, locale_selector=i18n.select_locale)
     extensions.csrf.init_app(app)
     store.init_app(app)

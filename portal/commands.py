@@ -8,10 +8,10 @@ from flask import Flask, current_app
 
 from portal import money
 from portal.extensions import db
+from portal.ids import new_id
 from portal.models import Account, User
 from portal.services import accounts, api_keys, ledger, seeds, staff
 from portal.services.gateway import sweep as sweeping
-from portal.ids import new_id
 
 
 def init_app(app: Flask) -> None:
@@ -41,7 +41,9 @@ def _ensure_admin() -> None:
         user_id = staff.ensure_admin(current_app.config["PORTAL"])
     except accounts.RegistrationRefused as refused:
         problems = "; ".join(f"{field}: {sentence}" for field, sentence in refused.problems.items())
-        raise click.ClickException(f"The administrator can't be created from ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_PHONES: {problems}") from refused
+        raise click.ClickException(
+            f"The administrator can't be created from ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_PHONES: {problems}"
+        ) from refused
     if user_id:
         click.echo(f"Administrator: {current_app.config['PORTAL'].admin_email}")
 
@@ -74,7 +76,9 @@ def credit(account: str, amount: str, reason: str) -> None:
     """Add AMOUNT credits (or take them, with a minus) to ACCOUNT: its id or its owner's e-mail address."""
     row = _account(account)
     try:
-        entry = ledger.adjust(row.id, money.parse_credits(amount), reference="manual:" + new_id(), actor="console", reason=reason)
+        entry = ledger.adjust(
+            row.id, money.parse_credits(amount), reference="manual:" + new_id(), actor="console", reason=reason
+        )
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     except ledger.NotCovered as error:

@@ -82,8 +82,12 @@ def load_settings(environ: Mapping[str, str] | None = None, *, instance_dir: Pat
     instance = (instance_dir or Path(reader.text("PORTAL_INSTANCE_DIR", str(ROOT / "instance")))).resolve()
     settings = Settings(
         portal_env=env,
-        secret_key=reader.secret("SECRET_KEY", production, minimum=32, development="development-only-key-never-for-production"),
-        base_url=reader.url("BASE_URL", "" if production else "http://127.0.0.1:8000", ("https",) if production else ("http", "https")),
+        secret_key=reader.secret(
+            "SECRET_KEY", production, minimum=32, development="development-only-key-never-for-production"
+        ),
+        base_url=reader.url(
+            "BASE_URL", "" if production else "http://127.0.0.1:8000", ("https",) if production else ("http", "https")
+        ),
         database_url=reader.database("DATABASE_URL", f"sqlite:///{instance / 'portal.db'}"),
         redis_url=reader.url("REDIS_URL", f"unix://{instance / 'redis' / 's.sock'}?db=0", ("redis", "rediss", "unix")),
         ollama_url=reader.urls("OLLAMA_URL", "http://127.0.0.1:11434"),
@@ -175,7 +179,11 @@ class _Reader:
     def database(self, name: str, default: str) -> str:
         value = self.text(name, default)
         # SQLAlchemy reads mysql:// as mysqlclient, which blocks every greenlet of a worker: the drivers are named here.
-        for short, full in (("mysql://", "mysql+pymysql://"), ("postgres://", "postgresql+psycopg://"), ("postgresql://", "postgresql+psycopg://")):
+        for short, full in (
+            ("mysql://", "mysql+pymysql://"),
+            ("postgres://", "postgresql+psycopg://"),
+            ("postgresql://", "postgresql+psycopg://"),
+        ):
             if value.startswith(short):
                 value = full + value[len(short) :]
         if not value.startswith(("sqlite:///", "mysql+pymysql://", "mariadb+pymysql://", "postgresql+psycopg://")):

@@ -21,8 +21,21 @@ def engine_options(url: str) -> dict[str, Any]:
     if url.startswith(("mysql", "mariadb")):
         # REPEATABLE READ reads stale balances beside its own locks; READ COMMITTED is what PostgreSQL does.
         init = "SET time_zone='+00:00', innodb_lock_wait_timeout=10, sql_mode='TRADITIONAL'"
-        connect = {"init_command": init, "charset": "utf8mb4", "connect_timeout": 5, "read_timeout": 30, "write_timeout": 30}
-        return {"isolation_level": "READ COMMITTED", "pool_pre_ping": True, "pool_recycle": 280, "pool_size": 10, "max_overflow": 30, "connect_args": connect}
+        connect = {
+            "init_command": init,
+            "charset": "utf8mb4",
+            "connect_timeout": 5,
+            "read_timeout": 30,
+            "write_timeout": 30,
+        }
+        return {
+            "isolation_level": "READ COMMITTED",
+            "pool_pre_ping": True,
+            "pool_recycle": 280,
+            "pool_size": 10,
+            "max_overflow": 30,
+            "connect_args": connect,
+        }
     # A lock_timeout set inside a transaction is undone by its rollback: it belongs into the connection's options.
     connect = {"connect_timeout": 5, "options": "-c lock_timeout=10000 -c timezone=UTC"}
     return {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 30, "connect_args": connect}
@@ -36,7 +49,13 @@ def prepare(engine: sa.Engine) -> None:
     @event.listens_for(engine, "connect")
     def connected(dbapi: Any, _record: Any) -> None:
         dbapi.isolation_level = None  # sqlite3 must not send BEGIN by itself
-        for pragma in ("busy_timeout=5000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=0"):
+        for pragma in (
+            "busy_timeout=5000",
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            "foreign_keys=ON",
+            "busy_timeout=0",
+        ):
             dbapi.execute("PRAGMA " + pragma)
 
     @event.listens_for(engine, "begin")
@@ -48,7 +67,7 @@ def prepare(engine: sa.Engine) -> None:
 
 
 def read_only() -> None:
-    """First thing before reading: on SQLite the session's transaction then takes no write lock. Nothing may be written in it."""
+    """First thing before reading: on SQLite the transaction then takes no write lock. Nothing may be written in it."""
     from portal.extensions import db
 
     db.session.connection(execution_options={"sqlite_read_only": True})

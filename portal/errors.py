@@ -19,9 +19,18 @@ class PortalError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
-    sentence: ClassVar[LazyString | str] = _l("Something went wrong on our side. Nothing was charged. Please try again.")
+    sentence: ClassVar[LazyString | str] = _l(
+        "Something went wrong on our side. Nothing was charged. Please try again."
+    )
 
-    def __init__(self, *, param: str | None = None, retry_after: int | None = None, extra: dict[str, Any] | None = None, **values: Any) -> None:
+    def __init__(
+        self,
+        *,
+        param: str | None = None,
+        retry_after: int | None = None,
+        extra: dict[str, Any] | None = None,
+        **values: Any,
+    ) -> None:
         self.param = param
         self.retry_after = retry_after if retry_after is None else max(1, retry_after)
         self.extra = extra or {}
@@ -36,7 +45,9 @@ class PortalError(Exception):
 
     def body(self) -> dict[str, Any]:
         """OpenAI's error object: the four members are always there."""
-        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code, **self.extra}}
+        return {
+            "error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code, **self.extra}
+        }
 
     def headers(self) -> list[tuple[str, str]]:
         return [("Retry-After", str(self.retry_after))] if self.retry_after else []
@@ -53,7 +64,9 @@ class InvalidRequest(_BadRequest):
 
 class ContextLengthExceeded(_BadRequest):
     code = "context_length_exceeded"
-    sentence = _l("This model's maximum context length is %(limit)s tokens, and the messages need more. Please shorten them.")
+    sentence = _l(
+        "This model's maximum context length is %(limit)s tokens, and the messages need more. Please shorten them."
+    )
 
 
 class UnsupportedCapability(_BadRequest):
@@ -90,7 +103,9 @@ class KeyRevoked(_NotSignedIn):
 
 class InsufficientCredits(PortalError):
     code, status, type = "insufficient_credits", 402, "insufficient_quota"
-    sentence = _l("Not enough credit: this request needs up to %(required)s credits and %(balance)s are left. Top up to go on.")
+    sentence = _l(
+        "Not enough credit: this request needs up to %(required)s credits and %(balance)s are left. Top up to go on."
+    )
 
 
 class _Forbidden(PortalError):
@@ -158,7 +173,9 @@ class TooManyAttempts(PortalError):
 
 class CreditsOnHold(PortalError):
     code, status, type = "credits_on_hold", 429, "rate_limit_error"
-    sentence = _l("Your remaining credit is set aside for requests that are still running. Please try again in a moment.")
+    sentence = _l(
+        "Your remaining credit is set aside for requests that are still running. Please try again in a moment."
+    )
 
 
 class UpstreamError(PortalError):

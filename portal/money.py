@@ -38,6 +38,11 @@ def parse_credits(text: str) -> int:
     text = text.strip().replace(",", "")
     sign = -1 if text.startswith("-") else 1
     whole, _, part = text.lstrip("+-").partition(".")
-    if not whole.isascii() or not whole.isdigit() or len(part) > 3 or (part and not (part.isascii() and part.isdigit())):
+    if (
+        not whole.isascii()
+        or not whole.isdigit()
+        or len(part) > 3
+        or (part and not (part.isascii() and part.isdigit()))
+    ):
         raise ValueError(f"not an amount of credits: {text!r}")
     return sign * (int(whole) * MILLI + int(part.ljust(3, "0") or 0))

@@ -12,7 +12,8 @@ from portal import i18n, logs, money
 from portal.ids import new_id
 
 CONTENT_POLICY = (
-    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
@@ -47,7 +48,9 @@ def _finish(response: Response) -> Response:
     chosen = request.args.get("lang")
     if chosen in i18n.LANGUAGES:
         secure = bool(current_app.config["SESSION_COOKIE_SECURE"])
-        response.set_cookie(i18n.COOKIE, chosen, max_age=i18n.COOKIE_SECONDS, samesite="Lax", httponly=True, secure=secure)
+        response.set_cookie(
+            i18n.COOKIE, chosen, max_age=i18n.COOKIE_SECONDS, samesite="Lax", httponly=True, secure=secure
+        )
     return response
 
 

@@ -1,8 +1,8 @@
-"""The hot path's line to the store: one connection a process, whatever is asked in one turn of the hub leaves in one send.
+"""The hot path's line to the store: one connection a process; what is asked in one turn of the hub leaves in one send.
 
 redis-py's pool costs a request twenty times what this does; everything but the gateway uses it all the same (`store`).
-Outside a gevent worker (tests, Passenger, commands) `BlockingScripts` does the same through redis-py.
-Both answer StoreAway at once while the store is away, and look for it again once a second: nobody waits for a dead cache.
+Outside a gevent worker (tests, Passenger, commands) `BlockingScripts` does the same through redis-py. Both answer
+StoreAway at once while the store is away, and look for it again once a second: nobody waits for a dead cache.
 """
 
 import hashlib
@@ -67,7 +67,9 @@ class BlockingScripts:
     """Through redis-py."""
 
     def __init__(self, url: str) -> None:
-        self._client = redis.Redis.from_url(url, socket_timeout=CALL_SECONDS, socket_connect_timeout=CONNECT_SECONDS, retry=None)
+        self._client = redis.Redis.from_url(
+            url, socket_timeout=CALL_SECONDS, socket_connect_timeout=CONNECT_SECONDS, retry=None
+        )
         self._outages = _Outages()
 
     def run(self, script: Script, keys: tuple[str, ...], args: tuple[str | int, ...]) -> Any:

@@ -1,6 +1,6 @@
 """The door list: every way in, who may use it, and the dialect its errors are told in. One line each; default deny.
 
-guard  `public` anyone · `user` signed in · `staff` signed in as staff · `key` a Bearer API key, checked by the door itself
+guard  `public` anyone · `user` signed in · `staff` signed in as staff · `key` a Bearer key, checked by the door itself
 csrf   whether its POSTs must carry the form token
 errors `page` or `openai`
 """
@@ -42,7 +42,9 @@ def open_doors(app: Flask) -> None:
             app.register_blueprint(door.blueprint, url_prefix=prefix or None, name=name)
     app.before_request(guards.check)
     app.extensions["doors"] = {
-        (door.blueprint.name if n == 0 else f"{door.blueprint.name}_{n}"): door for door in DOORS for n in range(len(door.prefixes))
+        (door.blueprint.name if n == 0 else f"{door.blueprint.name}_{n}"): door
+        for door in DOORS
+        for n in range(len(door.prefixes))
     }
     errors.init_app(app)
     proxy.mount(app)

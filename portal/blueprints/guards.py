@@ -61,4 +61,3 @@ def current_caller() -> PageCaller:
             raise AccessDenied
         caller = g.page_caller = PageCaller(current_user._get_current_object(), row[0], row[1])
     return caller
-

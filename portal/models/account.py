@@ -1,6 +1,7 @@
 """Who pays and who signs in: accounts, users, memberships, and the sign-in sessions of users.
 
-An account is what pays (one wallet, keys, members); a user is a person. Everybody owns one account and may be a member of others.
+An account is what pays (one wallet, keys, members); a user is a person. Everybody owns one account and may be a member
+of others.
 """
 
 import datetime as dt
@@ -87,7 +88,7 @@ class Membership(Base):
 
 
 class UserSession(Base):
-    """One sign-in on one browser. The cookie holds a random token; only its SHA-256 is here, so a dump opens no door."""
+    """One sign-in on one browser. The cookie holds a token; only its SHA-256 is here, so a dump opens no door."""
 
     __tablename__ = "user_sessions"
     __table_args__ = (MYSQL,)

@@ -47,7 +47,9 @@ class LedgerEntry(Base):
         sa.Index("ix_ledger_entries_account_id_created_at", "account_id", "created_at"),
         sa.CheckConstraint("balance_after = balance_before + amount", name="sum"),
         sa.CheckConstraint("balance_after >= 0", name="balance_after"),
-        sa.CheckConstraint("kind in ('topup', 'subscription', 'usage', 'refund', 'adjustment', 'grant', 'expiry')", name="kind"),
+        sa.CheckConstraint(
+            "kind in ('topup', 'subscription', 'usage', 'refund', 'adjustment', 'grant', 'expiry')", name="kind"
+        ),
         MYSQL,
     )
 

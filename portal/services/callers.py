@@ -64,7 +64,15 @@ def key_hash(authorization: str | None) -> str:
 def find(hashed: str) -> Caller:
     """Read the caller from the rows. Raises InvalidApiKey for an unknown key."""
     row = db.session.execute(
-        sa.select(ApiKey, Account.id, Account.suspended_at, User.suspended_at.label("owner_suspended_at"), Plan.id, Plan.rank, Plan.requests_per_minute)
+        sa.select(
+            ApiKey,
+            Account.id,
+            Account.suspended_at,
+            User.suspended_at.label("owner_suspended_at"),
+            Plan.id,
+            Plan.rank,
+            Plan.requests_per_minute,
+        )
         .join(Account, Account.id == ApiKey.account_id)
         .join(User, User.id == Account.owner_id)
         .join(Plan, Plan.id == Account.plan_id)

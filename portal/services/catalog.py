@@ -88,7 +88,9 @@ class Catalog:
         """
         model = self._by_name.get(name) or self._by_spelling.get(spelling(name))
         if model is None or model.price(utcnow()) is None:
-            near = difflib.get_close_matches(spelling(name), [spelling(m.name) for m in self.listing(caller)], n=1, cutoff=0.6)
+            near = difflib.get_close_matches(
+                spelling(name), [spelling(m.name) for m in self.listing(caller)], n=1, cutoff=0.6
+            )
             if near:
                 raise SimilarModelFound(param="model", model=name, nearest=self._by_spelling[near[0]].name)
             raise ModelNotFound(param="model", model=name)
@@ -107,11 +109,17 @@ def read_catalog(settings: Settings) -> Catalog:
         url = provider_url(provider, settings) if provider else ""
         if provider and url:
             location = "cloud" if provider.kind == "ollama-cloud" else "local"
-            offers.setdefault(row.model_id, []).append(Offer(provider.name, url, provider.key_variable, location, row.upstream_name))
+            offers.setdefault(row.model_id, []).append(
+                Offer(provider.name, url, provider.key_variable, location, row.upstream_name)
+            )
     prices: dict[str, list[tuple[dt.datetime, int, int]]] = {}
     for price in db.session.scalars(sa.select(Price).order_by(Price.valid_from.desc())):
         prices.setdefault(price.model_id, []).append((price.valid_from, price.rate_in, price.rate_out))
-    rows = db.session.scalars(sa.select(LanguageModel).where(LanguageModel.enabled, LanguageModel.plan_id.is_not(None)).order_by(LanguageModel.name))
+    rows = db.session.scalars(
+        sa.select(LanguageModel)
+        .where(LanguageModel.enabled, LanguageModel.plan_id.is_not(None))
+        .order_by(LanguageModel.name)
+    )
     return Catalog(
         tuple(
             _model(row, plans[row.plan_id], prices[row.id], offers[row.id])
@@ -132,7 +140,9 @@ def provider_url(provider: Provider, settings: Settings) -> str:
     return settings.ollama_url[index] if 0 <= index < len(settings.ollama_url) else ""
 
 
-def _model(row: LanguageModel, plan: Plan, prices: list[tuple[dt.datetime, int, int]], offers: list[Offer]) -> CatalogModel:
+def _model(
+    row: LanguageModel, plan: Plan, prices: list[tuple[dt.datetime, int, int]], offers: list[Offer]
+) -> CatalogModel:
     return CatalogModel(
         name=row.name,
         aliases=tuple(row.aliases.split()),

@@ -1,7 +1,7 @@
 """Requests a minute, exact across workers and hosts; and the freshness of what a worker remembers, in the same trip.
 
-A sliding window, not a bucket: in any sixty seconds an account gets exactly its plan's number, no burst on top. The time
-is the store's own, so that no host's clock decides. When the store is away the policy decides (`RATE_LIMIT_FAIL`).
+A sliding window, not a bucket: in any sixty seconds an account gets exactly its plan's number, no burst on top. The
+time is the store's own, so that no host's clock decides. When the store is away the policy decides (`RATE_LIMIT_FAIL`).
 """
 
 from typing import NamedTuple
@@ -24,7 +24,8 @@ if used < limit then
   redis.call('PEXPIRE', KEYS[1], window)
   allowed, used = 1, used + 1
 else
-  retry = redis.call('ZRANGE', KEYS[1], used - limit, used - limit, 'WITHSCORES')[2] + window - now
+  local frees = redis.call('ZRANGE', KEYS[1], used - limit, used - limit, 'WITHSCORES')[2]
+  retry = frees + window - now
 end
 local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
 return {allowed, math.max(0, limit - used), retry, newest and newest + window - now or 0, fresh[1] or '', fresh[2] or ''}

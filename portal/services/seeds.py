@@ -16,9 +16,33 @@ from portal.models import LanguageModel, ModelOffer, Pack, Plan, Price, Provider
 K = 1000  # milli-credits in a credit
 
 PLANS = (
-    dict(id="basic", name_ar="أساسي", name_en="Basic", rank=1, price_fils=5_000, credits=15_000 * K, requests_per_minute=10),
-    dict(id="pro", name_ar="احترافي", name_en="Pro", rank=2, price_fils=15_000, credits=60_000 * K, requests_per_minute=30),
-    dict(id="enterprise", name_ar="مؤسسات", name_en="Enterprise", rank=3, price_fils=45_000, credits=250_000 * K, requests_per_minute=60),
+    dict(
+        id="basic",
+        name_ar="أساسي",
+        name_en="Basic",
+        rank=1,
+        price_fils=5_000,
+        credits=15_000 * K,
+        requests_per_minute=10,
+    ),
+    dict(
+        id="pro",
+        name_ar="احترافي",
+        name_en="Pro",
+        rank=2,
+        price_fils=15_000,
+        credits=60_000 * K,
+        requests_per_minute=30,
+    ),
+    dict(
+        id="enterprise",
+        name_ar="مؤسسات",
+        name_en="Enterprise",
+        rank=3,
+        price_fils=45_000,
+        credits=250_000 * K,
+        requests_per_minute=60,
+    ),
 )
 PACKS = (
     dict(id="pack-5000", price_fils=2_000, credits=5_000 * K),
@@ -27,27 +51,48 @@ PACKS = (
 )
 
 
-def _model(name: str, plan: str | None, context: int, answer: int, capabilities: str, ar: str, en: str, location: str = "local") -> dict[str, Any]:
-    return dict(
-        name=name, plan_id=plan, context_tokens=context, answer_tokens=answer, capabilities=capabilities,
-        summary_ar=ar, summary_en=en, location=location,
-    )  # fmt: skip
+def _model(
+    name: str, plan: str | None, tokens: tuple[int, int], able: str, ar: str = "", en: str = ""
+) -> dict[str, Any]:
+    """tokens: the context and the longest answer. able: Ollama's words for what it can do."""
+    return {
+        "name": name,
+        "plan_id": plan,
+        "context_tokens": tokens[0],
+        "answer_tokens": tokens[1],
+        "capabilities": able,
+        "summary_ar": ar,
+        "summary_en": en,
+        "location": "cloud" if name.endswith(":cloud") else "local",
+    }
 
 
+# fmt: off
 MODELS = (
-    _model("smollm2:135m", "basic", 8192, 2048, "completion", "نموذج صغير وسريع للتجارب", "Tiny and quick, for trying things out"),
-    _model("llama3.2:3b", "basic", 131_072, 8192, "completion tools", "نموذج عام خفيف", "A light all-rounder"),
-    _model("qwen2.5-coder:14b", "basic", 32_768, 8192, "completion tools insert", "متخصص في كتابة الشيفرة البرمجية", "Made for writing code"),
-    _model("mistral-small3.2:24b", "basic", 131_072, 8192, "completion tools vision", "نموذج عام قوي يفهم الصور", "A strong all-rounder that reads images"),
-    _model("qwen3-30b-40k", "pro", 40_960, 8192, "completion tools thinking", "استدلال عميق بسياق طويل", "Deep reasoning with a long context"),
-    _model("Qwen3-VL-32B", "pro", 262_144, 8192, "completion tools vision thinking", "يفهم الصور والمستندات", "Reads images and documents"),
-    _model("gpt-oss:20b", "pro", 131_072, 8192, "completion tools thinking", "نموذج مفتوح للاستدلال", "An open model for reasoning"),
-    _model("qwen3.5:cloud", "pro", 262_144, 8192, "completion tools thinking", "نموذج سحابي كبير", "A large cloud model", "cloud"),
-    _model("deepseek-v3.2:cloud", "pro", 163_840, 8192, "completion tools thinking", "نموذج سحابي كبير للاستدلال", "A large cloud model for reasoning", "cloud"),
-    _model("glm-4.7-flash", None, 131_072, 8192, "completion", "", ""),
-    _model("bge-m3", None, 8192, 1, "embedding", "", ""),
-    _model("nomic-embed-text", None, 2048, 1, "embedding", "", ""),
-)  # fmt: skip
+    _model("smollm2:135m", "basic", (8192, 2048), "completion",
+           "نموذج صغير وسريع للتجارب", "Tiny and quick, for trying things out"),
+    _model("llama3.2:3b", "basic", (131_072, 8192), "completion tools",
+           "نموذج خفيف للأغراض العامة", "A light all-rounder"),
+    _model("qwen2.5-coder:14b", "basic", (32_768, 8192), "completion tools insert",
+           "متخصص في كتابة البرامج", "Made for writing code"),
+    _model("mistral-small3.2:24b", "basic", (131_072, 8192), "completion tools vision",
+           "نموذج قوي للأغراض العامة يفهم الصور", "A strong all-rounder that reads images"),
+    _model("qwen3-30b-40k", "pro", (40_960, 8192), "completion tools thinking",
+           "تفكير عميق وسياق طويل", "Deep reasoning with a long context"),
+    _model("Qwen3-VL-32B", "pro", (262_144, 8192), "completion tools vision thinking",
+           "يفهم الصور والمستندات", "Reads images and documents"),
+    _model("gpt-oss:20b", "pro", (131_072, 8192), "completion tools thinking",
+           "نموذج مفتوح للتفكير المنطقي", "An open model for reasoning"),
+    _model("qwen3.5:cloud", "pro", (262_144, 8192), "completion tools thinking",
+           "نموذج سحابي كبير", "A large cloud model"),
+    _model("deepseek-v3.2:cloud", "pro", (163_840, 8192), "completion tools thinking",
+           "نموذج سحابي كبير للتفكير المنطقي", "A large cloud model for reasoning"),
+    # Open to no plan: known only so that no alias, tag or spelling of theirs ever reaches a server (MODEL-04).
+    _model("glm-4.7-flash", None, (131_072, 8192), "completion"),
+    _model("bge-m3", None, (8192, 1), "embedding"),
+    _model("nomic-embed-text", None, (2048, 1), "embedding"),
+)
+# fmt: on
 
 
 def seed(settings: Settings) -> list[str]:
@@ -56,23 +101,24 @@ def seed(settings: Settings) -> list[str]:
     done: set[str] = set(record.value) if record else set()
     added: list[str] = []
 
-    def once(name: str, make: Callable[[], object]) -> None:
+    def once(name: str, make: Callable[..., object], *arguments: Any, **values: Any) -> None:
         if name not in done:
-            make()
+            make(*arguments, **values)
             db.session.flush()
             added.append(name)
 
     for plan in PLANS:
-        once(f"plan {plan['id']}", lambda plan=plan: db.session.add(Plan(**plan)))  # type: ignore[misc]
+        once(f"plan {plan['id']}", _add, Plan, plan)
     for pack in PACKS:
-        once(f"pack {pack['id']}", lambda pack=pack: db.session.add(Pack(**pack)))  # type: ignore[misc]
+        once(f"pack {pack['id']}", _add, Pack, pack)
     for number, _url in enumerate(settings.ollama_url, 1):
-        once(f"provider ollama-{number}", lambda number=number: _provider(f"ollama-{number}", "ollama", settings.ollama_slots))  # type: ignore[misc]
-    once("provider ollama-cloud", lambda: _provider("ollama-cloud", "ollama-cloud", 1, key_variable="OLLAMA_CLOUD_API_KEY", enabled=False))
+        once(f"provider ollama-{number}", _provider, f"ollama-{number}", "ollama", slots=settings.ollama_slots)
+    cloud = {"slots": 1, "key_variable": "OLLAMA_CLOUD_API_KEY", "enabled": False}
+    once("provider ollama-cloud", _provider, "ollama-cloud", "ollama-cloud", **cloud)
     for model in MODELS:
-        once(f"model {model['name']}", lambda model=model: _model_rows(model))  # type: ignore[misc]
+        once(f"model {model['name']}", _model_rows, model)
     for provider in db.session.scalars(sa.select(Provider).where(Provider.kind == "ollama")).all():
-        once(f"offers {provider.name}", lambda provider=provider: _offers(provider))  # type: ignore[misc]
+        once(f"offers {provider.name}", _offers, provider)
 
     if record is None:
         db.session.add(Setting(name="seeded", value=sorted(done | set(added))))
@@ -82,9 +128,13 @@ def seed(settings: Settings) -> list[str]:
     return added
 
 
-def _provider(name: str, kind: str, slots: int, **values: Any) -> None:
+def _add(row: type[Plan] | type[Pack], values: dict[str, Any]) -> None:
+    db.session.add(row(**values))
+
+
+def _provider(name: str, kind: str, **values: Any) -> None:
     # No address: a seeded provider follows the environment (OLLAMA_URL) until an operator gives it one of its own.
-    db.session.add(Provider(name=name, kind=kind, url="", slots=slots, **values))
+    db.session.add(Provider(name=name, kind=kind, url="", **values))
 
 
 def _model_rows(values: dict[str, Any]) -> None:
@@ -98,7 +148,8 @@ def _model_rows(values: dict[str, Any]) -> None:
     if model.location == "cloud":
         cloud = db.session.scalar(sa.select(Provider).where(Provider.name == "ollama-cloud"))
         if cloud is not None:
-            db.session.add(ModelOffer(provider_id=cloud.id, model_id=model.id, upstream_name=model.name.removesuffix(":cloud")))
+            upstream_name = model.name.removesuffix(":cloud")
+            db.session.add(ModelOffer(provider_id=cloud.id, model_id=model.id, upstream_name=upstream_name))
 
 
 def _offers(provider: Provider) -> None:

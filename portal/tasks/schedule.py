@@ -36,7 +36,9 @@ def reconcile(scheduler: Scheduler) -> None:
     now = utcnow().replace(tzinfo=None)
     for chore in TIMETABLE:
         job_id = chore.task.replace(".", "-")
-        scheduler.schedule(now, chore.task, interval=chore.every, repeat=None, id=job_id, queue_name=QUEUE, result_ttl=60, timeout=120)
+        scheduler.schedule(
+            now, chore.task, interval=chore.every, repeat=None, id=job_id, queue_name=QUEUE, result_ttl=60, timeout=120
+        )
         log.info("scheduled", extra={"task": chore.task, "seconds": chore.every})
 
 

@@ -8,25 +8,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Flask
 
 from portal import logs, money
 from portal.blueprints.proxy import dialect
-from portal.blueprints.proxy.exchange import BufferedExchange, Exchange, StreamExchange
 from portal.blueprints.proxy.plain import ClosingIterable, PlainTransport
 from portal.config import Settings
 from portal.errors import InternalError, PortalError, ServiceUnavailable
 from portal.ids import new_id
-from portal.providers.llm.upstream import Connection
 from portal.services.gateway.admission import admit
+from portal.services.gateway.exchange import BufferedExchange, StreamExchange
 from portal.services.gateway.opening import open_upstream
 from portal.services.gateway.process import GatewayProcess
 from portal.services.gateway.settlement import settle
 from portal.services.gateway.ticket import Ticket
 
 log = logging.getLogger("portal.gateway")
+E = TypeVar("E", BufferedExchange, StreamExchange)
 StartResponse = Callable[..., Any]
 Headers = list[tuple[str, str]]
 
@@ -82,11 +82,12 @@ class ChatDoor:
 
     # -- an answer in one piece ----------------------------------------------------------------------------------------
 
-    def _buffered(self, process: GatewayProcess, ticket: Ticket, headers: Headers, environ: dict[str, Any], start: StartResponse) -> list[bytes]:
+    def _buffered(
+        self, process: GatewayProcess, ticket: Ticket, headers: Headers, environ: dict[str, Any], start: StartResponse
+    ) -> list[bytes]:
         ending = _Ending(process, ticket)
         try:
-            exchange = self._run(process, ticket, ending, environ, BufferedExchange)
-            assert isinstance(exchange, BufferedExchange)
+            exchange = self._run(BufferedExchange, ending, environ)
         finally:
             ending.settle()
         if exchange.error is not None:
@@ -113,29 +114,29 @@ class ChatDoor:
         headers += dialect.STREAM_HEADERS
         if dialect.hub_carries(environ):
             try:
-                exchange = self._run(process, ticket, ending, environ, StreamExchange, dialect.raw_head(headers))
-                assert isinstance(exchange, StreamExchange)
+                exchange = self._run(StreamExchange, ending, environ, dialect.raw_head(headers))
             finally:
                 ending.settle()
             if exchange.error is not None and not exchange.begun:
                 raise exchange.error
             if exchange.outcome == "client_left":
                 raise ConnectionResetError("the client left")
-            return dialect.already_handled()
+            handled: Iterable[bytes] = dialect.already_handled()
+            return handled
         return self._plain_stream(process, ticket, ending, headers, start)
 
-    def _plain_stream(self, process: GatewayProcess, ticket: Ticket, ending: "_Ending", headers: Headers, start: StartResponse) -> Iterable[bytes]:
+    def _plain_stream(
+        self, process: GatewayProcess, ticket: Ticket, ending: "_Ending", headers: Headers, start: StartResponse
+    ) -> Iterable[bytes]:
         try:
             fresh = False
             while True:
-                connection = open_upstream(process, ticket, fresh=fresh)
-                exchange = StreamExchange(ticket, connection.reader)
-                ending.watch(exchange, connection)
-                pieces = PlainTransport(exchange, connection, self._settings).pieces()
+                exchange = ending.watch(StreamExchange(ticket, open_upstream(process, ticket, fresh=fresh)))
+                pieces = PlainTransport(exchange, self._settings).pieces()
                 first = next(pieces, b"")
-                if not _stale(exchange, connection):
+                if not exchange.never_arrived:
                     break
-                connection.close()
+                exchange.connection.close()
                 fresh = True
             if exchange.error is not None and not exchange.begun:
                 raise exchange.error
@@ -147,23 +148,20 @@ class ChatDoor:
 
     # -- both ----------------------------------------------------------------------------------------------------------
 
-    def _run(
-        self, process: GatewayProcess, ticket: Ticket, ending: "_Ending", environ: dict[str, Any], kind: type[Exchange], head: bytes = b""
-    ) -> Exchange:
+    def _run(self, kind: type[E], ending: "_Ending", environ: dict[str, Any], head: bytes = b"") -> E:
+        process, ticket = ending.process, ending.ticket
         fresh = False
         while True:
-            connection = open_upstream(process, ticket, fresh=fresh)
-            exchange = kind(ticket, connection.reader)
-            ending.watch(exchange, connection)
+            exchange = ending.watch(kind(ticket, open_upstream(process, ticket, fresh=fresh)))
             if dialect.hub_carries(environ):
                 from portal.blueprints.proxy.hub import HubTransport
 
-                HubTransport(exchange, connection, environ["gunicorn.socket"], self._settings, head).run()
+                HubTransport(exchange, environ["gunicorn.socket"], self._settings, head).run()
             else:
-                PlainTransport(exchange, connection, self._settings).collect()
-            if not _stale(exchange, connection):
+                PlainTransport(exchange, self._settings).collect()
+            if not exchange.never_arrived:
                 return exchange
-            connection.close()
+            exchange.connection.close()
             fresh = True
 
     def _refuse(
@@ -177,36 +175,33 @@ class ChatDoor:
         return [body]
 
 
-def _stale(exchange: Exchange, connection: Connection) -> bool:
-    """A kept connection that was dead all along: the request never reached a server, so it may be sent once more."""
-    return connection.reused and exchange.outcome == "upstream_failed" and not connection.reader.status
-
-
 class _Ending:
     """The end of one request, exactly once: the connection given back or cut, the books settled, the line logged."""
 
     def __init__(self, process: GatewayProcess, ticket: Ticket) -> None:
-        self._process, self._ticket = process, ticket
-        self._exchange: Exchange | None = None
-        self._connection: Connection | None = None
+        self.process, self.ticket = process, ticket
+        self._exchange: BufferedExchange | StreamExchange | None = None
         self._settled = False
         self.cost = 0
         self.balance: int | None = None
 
-    def watch(self, exchange: Exchange, connection: Connection) -> None:
-        self._exchange, self._connection = exchange, connection
+    def watch(self, exchange: E) -> E:
+        """The exchange that the end is read from: the latest attempt."""
+        self._exchange = exchange
+        return exchange
 
     def settle(self) -> None:
         if self._settled:
             return
         self._settled = True
-        ticket, exchange = self._ticket, self._exchange
-        self._process.routing.left(ticket.offer)
-        if self._connection is not None:
-            self._connection.done()
-        outcome = "refused" if exchange is None else exchange.outcome or "client_left"
-        reply = getattr(exchange, "reply", None)
-        self.cost, self.balance = settle(self._process, ticket, outcome, reply)
+        ticket, exchange = self.ticket, self._exchange
+        self.process.routing.left(ticket.offer)
+        if exchange is None:
+            outcome = "refused"
+        else:
+            exchange.connection.done()
+            outcome = exchange.outcome or "client_left"
+        self.cost, self.balance = settle(self.process, ticket, outcome, exchange.reply if exchange else None)
         log.info(
             "answered",
             extra={

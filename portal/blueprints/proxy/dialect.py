@@ -1,14 +1,14 @@
-"""OpenAI's dialect on the wire: bodies read with their limits, the headers every answer carries, errors in four members."""
+"""OpenAI's dialect on the wire: bodies read with their limits, headers every answer carries, errors in four members."""
 
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 from flask_babel import force_locale
-from werkzeug.http import parse_accept_header
 from werkzeug.datastructures import LanguageAccept
-from urllib.parse import parse_qs
+from werkzeug.http import parse_accept_header
 
 from portal import i18n
 from portal.errors import InvalidRequest, PortalError, RequestTooLarge
@@ -58,12 +58,12 @@ def ticket_headers(ticket: Ticket) -> list[tuple[str, str]]:
 
 
 def program_language(environ: dict[str, Any]) -> str:
-    """A program's language: `?lang=`, then Accept-Language, then English (libraries send none, and their users read code)."""
+    """A program's language: `?lang=`, then Accept-Language, then English (most libraries send neither)."""
     asked = parse_qs(environ.get("QUERY_STRING", "")).get("lang", [""])[0]
     if asked in i18n.LANGUAGES:
-        return asked
+        return str(asked)
     accepted = parse_accept_header(environ.get("HTTP_ACCEPT_LANGUAGE"), LanguageAccept)
-    return accepted.best_match(("en", "ar"), default="en") or "en"
+    return str(accepted.best_match(("en", "ar"), default="en"))
 
 
 def error_response(error: PortalError, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
@@ -77,7 +77,12 @@ def error_response(error: PortalError, environ: dict[str, Any]) -> tuple[str, li
 def hub_carries(environ: dict[str, Any]) -> bool:
     """Whether this server hands us the customer's plain socket in a gevent hub, so that events may bypass WSGI."""
     sock = environ.get("gunicorn.socket")
-    return sock is not None and hasattr(sock, "_sock") and environ.get("wsgi.url_scheme") != "ssl" and not hasattr(sock, "_sslobj")
+    return (
+        sock is not None
+        and hasattr(sock, "_sock")
+        and environ.get("wsgi.url_scheme") != "ssl"
+        and not hasattr(sock, "_sslobj")
+    )
 
 
 def already_handled() -> Any:
@@ -89,5 +94,5 @@ def already_handled() -> Any:
 
 def raw_head(headers: list[tuple[str, str]]) -> bytes:
     """The head of a chunked response, as bytes."""
-    lines = [f"{name}: {value}\r\n" for name, value in headers]
-    return f"HTTP/1.1 200 OK\r\ndate: {formatdate(usegmt=True)}\r\n{''.join(lines)}transfer-encoding: chunked\r\n\r\n".encode("latin-1")
+    lines = ["HTTP/1.1 200 OK", f"date: {formatdate(usegmt=True)}", *(f"{name}: {value}" for name, value in headers)]
+    return "\r\n".join([*lines, "transfer-encoding: chunked", "", ""]).encode("latin-1")

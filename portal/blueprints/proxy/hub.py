@@ -11,27 +11,27 @@ from typing import Any
 import gevent
 from gevent.hub import Waiter
 
-from portal.blueprints.proxy.exchange import Exchange, StreamExchange
 from portal.config import Settings
-from portal.providers.llm.upstream import Connection
+from portal.services.gateway.exchange import Exchange, StreamExchange
 
 READ, WRITE = 1, 2
 BLOCK = 65_536
 
 
 class HubTransport:
-    """Drives one exchange between an upstream connection and a customer's socket. For streams `head` is the response's."""
+    """Drives one exchange between its upstream and a customer's socket. For streams `head` is the response's."""
 
-    def __init__(self, exchange: Exchange, connection: Connection, client: Any, settings: Settings, head: bytes = b"") -> None:
+    def __init__(self, exchange: Exchange, client: Any, settings: Settings, head: bytes = b"") -> None:
         self._exchange, self._head = exchange, head
         self._stream = exchange if isinstance(exchange, StreamExchange) else None
         self._settings = settings
         self._client = client._sock
-        self._upstream_read = _reader(connection.sock)
+        upstream = exchange.connection.sock
+        self._upstream_read = _reader(upstream)
         self._hub = gevent.get_hub()
         loop = self._hub.loop
         self._waiter = Waiter(self._hub)
-        self._upstream = loop.io(connection.sock.fileno(), READ)
+        self._upstream = loop.io(upstream.fileno(), READ)
         self._leaving = loop.io(client.fileno(), READ)
         self._room = loop.io(client.fileno(), WRITE)
         self._clock = loop.timer(min(settings.heartbeat_seconds / 2, 5.0), min(settings.heartbeat_seconds / 2, 5.0))
@@ -153,11 +153,13 @@ def _reader(sock: Any) -> Any:
     if not isinstance(sock, ssl.SSLSocket):
         return sock._sock.recv
 
+    tls = sock._sslobj  # type: ignore[attr-defined]  # below gevent's own read, which waits
+
     def read(size: int) -> bytes:
-        pieces = []
+        pieces: list[bytes] = []
         while True:  # TLS may hold more than one record: the socket won't be readable again for those
             try:
-                piece = sock._sslobj.read(size)
+                piece = tls.read(size)
             except ssl.SSLWantReadError:
                 break
             except ssl.SSLError:

@@ -1,4 +1,4 @@
-"""What a key may look at: the models of its plan, and what one request cost. Read, not hot: rows are asked each time."""
+"""What a key may look at: the models of its plan, and what one request cost. Not hot: rows are asked each time."""
 
 import re
 
@@ -46,7 +46,11 @@ def one_request(request_id: str) -> ResponseReturnValue:
     """API-02: what any request of this account cost."""
     caller = _caller()
     found = re.fullmatch(r"(?:req_|chatcmpl-)?([0-9a-f]{32})", request_id)
-    usage = db.session.scalar(sa.select(Usage).where(Usage.id == found[1], Usage.account_id == caller.account_id)) if found else None
+    usage = (
+        db.session.scalar(sa.select(Usage).where(Usage.id == found[1], Usage.account_id == caller.account_id))
+        if found
+        else None
+    )
     if usage is None:
         raise NotFound
     return jsonify(
@@ -57,7 +61,11 @@ def one_request(request_id: str) -> ResponseReturnValue:
         state=usage.state,
         outcome=usage.outcome or None,
         stream=usage.streamed,
-        usage={"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.answer_tokens, "estimated": usage.estimated},
+        usage={
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.answer_tokens,
+            "estimated": usage.estimated,
+        },
         credits=money.credits_number(usage.cost),
         held=money.credits_number(usage.hold if usage.state == "open" else 0),
         created=int(usage.created_at.timestamp()),

@@ -6,9 +6,8 @@ It notices a customer who left at the second write after that, as WSGI goes; hea
 import time
 from collections.abc import Callable, Iterator
 
-from portal.blueprints.proxy.exchange import Exchange, StreamExchange
 from portal.config import Settings
-from portal.providers.llm.upstream import Connection
+from portal.services.gateway.exchange import Exchange, StreamExchange
 
 BLOCK = 65_536
 
@@ -16,8 +15,8 @@ BLOCK = 65_536
 class PlainTransport:
     """Reads one upstream connection into its exchange."""
 
-    def __init__(self, exchange: Exchange, connection: Connection, settings: Settings) -> None:
-        self._exchange, self._sock, self._settings = exchange, connection.sock, settings
+    def __init__(self, exchange: Exchange, settings: Settings) -> None:
+        self._exchange, self._sock, self._settings = exchange, exchange.connection.sock, settings
         self._begun_at = self._heard_at = time.monotonic()
         self._heard = False
 

@@ -68,7 +68,9 @@ class UpstreamPool:
         """
         head = self._heads.get(path)
         if head is None:
-            head = self._heads[path] = f"POST {self._prefix}{path}{self._common}Content-Type: application/json\r\nContent-Length: ".encode()
+            head = self._heads[path] = (
+                f"POST {self._prefix}{path}{self._common}Content-Type: application/json\r\nContent-Length: ".encode()
+            )
         request = b"%b%d\r\n\r\n%b" % (head, len(body), body)
         if not fresh:
             while self.idle:

@@ -57,10 +57,7 @@ def admit(process: GatewayProcess, request_id: str, authorization: str | None, b
     else:
         if remembered is not None and remembered != taken.account_token:
             caller = _fresh(process, hashed, taken.account_token)
-        catalog = process.catalog_memory.get(taken.catalog_token)
-        if catalog is None:
-            catalog = _read_catalog(process)
-            process.catalog_memory.put(catalog, taken.catalog_token)
+        catalog = _catalog(process, taken.catalog_token)
     if taken is not None and not taken.allowed:
         seconds = max(1, -(-taken.retry_ms // 1000))
         raise RateLimitExceeded(retry_after=seconds, limit=caller.requests_per_minute, seconds=seconds)
@@ -118,6 +115,14 @@ def _without_store(process: GatewayProcess, hashed: str) -> Caller:
     return caller
 
 
+def _catalog(process: GatewayProcess, token: bytes) -> Catalog:
+    catalog = process.catalog_memory.get(token)
+    if catalog is None:
+        catalog = _read_catalog(process)
+        process.catalog_memory.put(catalog, token)
+    return catalog
+
+
 def _read_catalog(process: GatewayProcess) -> Catalog:
     with process.rows():
         return read_catalog(process.settings)
@@ -172,8 +177,9 @@ def _wallet(process: GatewayProcess, account_id: str) -> tuple[int, int]:
 
 
 def _hold_row(process: GatewayProcess, ticket: Ticket) -> Hold:
+    caller, offer = ticket.caller, ticket.offer
     return Hold(
-        ticket.id, ticket.caller.account_id, ticket.caller.key_id, process.id, ticket.model.name, ticket.offer.provider, ticket.offer.location,
+        ticket.id, caller.account_id, caller.key_id, process.id, ticket.model.name, offer.provider, offer.location,
         ticket.rate_in, ticket.rate_out, ticket.ask.stream, ticket.amount, stamp(),
     )  # fmt: skip
 

@@ -13,7 +13,19 @@ from msgspec import Raw
 from portal.errors import InvalidRequest, UnsupportedCapability
 from portal.services.catalog import CatalogModel
 
-BYPASSES = frozenset({"n_predict", "num_predict", "options", "keep_alive", "best_of", "min_tokens", "ignore_eos", "priority", "max_completion_tokens"})
+BYPASSES = frozenset(
+    {
+        "n_predict",
+        "num_predict",
+        "options",
+        "keep_alive",
+        "best_of",
+        "min_tokens",
+        "ignore_eos",
+        "priority",
+        "max_completion_tokens",
+    }
+)
 """Engine-specific members that change how much is generated, or how long a model stays loaded, behind our back."""
 IMAGE_TOKENS = 4096
 """What an image may cost at most in a vision model's context; its base64 text says nothing about that."""

@@ -19,6 +19,8 @@ def open_upstream(process: GatewayProcess, ticket: Ticket, *, fresh: bool = Fals
         try:
             return process.routing.pool(offer).post(PATH, body, fresh=fresh)
         except UpstreamAway as error:
-            log.warning("server not reached", extra={"request": ticket.id, "provider": offer.provider, "error": str(error)})
+            log.warning(
+                "server not reached", extra={"request": ticket.id, "provider": offer.provider, "error": str(error)}
+            )
             tried.add(offer.provider)
             ticket.offer = process.routing.choose(ticket.model, without=frozenset(tried))

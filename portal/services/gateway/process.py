@@ -1,7 +1,7 @@
 """What one gateway process shares among its requests: till, line to the store, memories, connections, sign of life.
 
-Made lazily in the worker, after the fork; nothing of it is opened while the app is built. Its sign of life is a row: when
-it stays silent for DEAD_AFTER, `sweep` settles what it left open.
+Made lazily in the worker, after the fork; nothing of it is opened while the app is built. Its sign of life is a row:
+when it stays silent for DEAD_AFTER, `sweep` settles what it left open.
 """
 
 import datetime as dt
@@ -56,7 +56,9 @@ class GatewayProcess:
         now = utcnow()
         with self._engine.begin() as connection:
             connection.execute(
-                sa.insert(models.GatewayProcess).values(id=self.id, host=socket.gethostname()[:120], pid=self.pid, started_at=now, seen_at=now)
+                sa.insert(models.GatewayProcess).values(
+                    id=self.id, host=socket.gethostname()[:120], pid=self.pid, started_at=now, seen_at=now
+                )
             )
         threading.Thread(target=self._live, name="sign-of-life", daemon=True).start()
 
@@ -84,5 +86,5 @@ class GatewayProcess:
                     table = models.GatewayProcess
                     connection.execute(sa.update(table).where(table.id == self.id).values(seen_at=utcnow()))
                 self.till.retry_settlements()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  (whatever it was, the next sign of life is due)
                 log.warning("no sign of life written", extra={"error": type(error).__name__})

@@ -1,7 +1,7 @@
 """Following an answer on its way to the customer: ids and names become ours, tokens are counted, ends are checked.
 
-Works on bytes alone (no socket, no clock), so that every transport meters alike. An upstream that stops without a finish
-reason has failed, however politely it closed the stream: both official SDKs would take it for a complete answer.
+Works on bytes alone (no socket, no clock), so that every transport meters alike. An upstream that stops without a
+finish reason has failed, however politely it closed the stream: both official SDKs take that for a complete answer.
 """
 
 import re
@@ -17,7 +17,9 @@ from portal.errors import PortalError, UpstreamError
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 # How Ollama begins every event of a stream. Once seen, the same beginning is swapped without parsing the rest.
-_BEGINNING = re.compile(rb'data: \{"id":"[^"\\]*","object":"chat\.completion\.chunk","created":[0-9]+,"model":"([^"\\]*)"')
+_BEGINNING = re.compile(
+    rb'data: \{"id":"[^"\\]*","object":"chat\.completion\.chunk","created":[0-9]+,"model":"([^"\\]*)"'
+)
 _NULL = Raw(b"null")
 
 
@@ -42,7 +44,7 @@ class Reply:
     """What is known of an answer so far. Counts are None until the upstream told them."""
 
     def __init__(self, answer_id: str, model: str, *, bounds: tuple[int, int], estimate: int, cost: Cost) -> None:
-        """bounds: the most prompt and answer tokens there can be; estimate: the prompt's, should the upstream never tell."""
+        """bounds: the most prompt and answer tokens; estimate: the prompt's, if the upstream never tells."""
         self.id, self.model = Raw(_encode(answer_id)), Raw(_encode(model))
         self.bounds, self.estimate, self.cost = bounds, estimate, cost
         self.prompt_tokens: int | None = None
@@ -87,7 +89,13 @@ class Reply:
     def _usage(self) -> dict[str, Any]:
         prompt, answer, _ = self.final_counts()
         credits = money.credits_number(self.cost(prompt, answer))
-        return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer, **self._details, "credits": credits}
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": answer,
+            "total_tokens": prompt + answer,
+            **self._details,
+            "credits": credits,
+        }
 
 
 class StreamReply(Reply):
@@ -170,7 +178,8 @@ class StreamReply(Reply):
         beginning = _BEGINNING.match(event)
         if beginning is not None:
             self._theirs = beginning[0]
-            self._ours = b'data: {"id":%b,"object":"chat.completion.chunk","created":%b,"model":%b' % (self.id, self._created, self.model)
+            ours = (self.id, self._created, self.model)
+            self._ours = b'data: {"id":%b,"object":"chat.completion.chunk","created":%b,"model":%b' % ours
         return b"data: " + _encode(members)
 
     def _end(self) -> bytes:
@@ -178,8 +187,13 @@ class StreamReply(Reply):
         if not self.include_usage:
             return b"data: [DONE]"
         chunk = {
-            "id": self.id, "object": "chat.completion.chunk", "created": self._created, "model": self.model, "choices": [], "usage": self._usage(),
-        }  # fmt: skip
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": self.model,
+            "choices": [],
+            "usage": self._usage(),
+        }
         return b"data: " + _encode(chunk) + b"\n\ndata: [DONE]"
 
 

@@ -36,18 +36,22 @@ def counts(outcome: str, reply: Reply | None) -> tuple[int, int, bool]:
 def settle(process: GatewayProcess, ticket: Ticket, outcome: str, reply: Reply | None) -> tuple[int, int | None]:
     """Charge and release. outcome: one of `models.gateway.OUTCOMES`.
 
-    Returns (cost, balance) in milli-credits; the balance is None when the books can't be written now: then the hold stays
-    and the settlement is written later, by this process or by the sweeper.
+    Returns (cost, balance) in milli-credits; the balance is None when the books can't be written now: then the hold
+    stays, and the settlement is written later, by this process or by the sweeper.
     """
     prompt, answer, estimated = counts(outcome, reply)
     cost = ticket.cost(prompt, answer)
     ended = time.monotonic()
     if reply is not None and reply.clamped:
-        log.error("impossible token counts", extra={"request": ticket.id, "provider": ticket.offer.provider, "model": ticket.model.name})
+        log.error(
+            "impossible token counts",
+            extra={"request": ticket.id, "provider": ticket.offer.provider, "model": ticket.model.name},
+        )
     first = None if ticket.first_byte is None else round((ticket.first_byte - ticket.started) * 1000)
+    duration = round((ended - ticket.started) * 1000)
     settlement = Settlement(
-        ticket.id, ticket.caller.account_id, ticket.amount, outcome, prompt, answer, estimated, cost, ticket.offer.provider,
-        first, round((ended - ticket.started) * 1000), stamp(), "key:" + ticket.caller.key_id, new_id(),
+        ticket.id, ticket.caller.account_id, ticket.amount, outcome, prompt, answer, estimated, cost,
+        ticket.offer.provider, first, duration, stamp(), "key:" + ticket.caller.key_id, new_id(),
     )  # fmt: skip
     try:
         return cost, process.till.settle(settlement)

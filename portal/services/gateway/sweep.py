@@ -40,13 +40,30 @@ def sweep(settings: Settings) -> int:
     till = Till(db.engine)
     for usage in abandoned:
         settlement = Settlement(
-            usage.id, usage.account_id, usage.hold, "abandoned", 0, 0, False, 0, usage.provider, None, None, stamp(), "system", new_id()
+            usage.id,
+            usage.account_id,
+            usage.hold,
+            "abandoned",
+            0,
+            0,
+            False,
+            0,
+            usage.provider,
+            None,
+            None,
+            stamp(),
+            "system",
+            new_id(),
         )
         if till.settle(settlement) is not None:
             swept += 1
-            log.warning("abandoned request settled", extra={"request": usage.id, "process": usage.process_id})
+            log.warning("abandoned request settled", extra={"request": usage.id, "of_process": usage.process_id})
     till.close()
     still_owing = sa.select(Usage.process_id).where(Usage.state == "open")
-    db.session.execute(sa.delete(GatewayProcess).where(GatewayProcess.seen_at < now - 10 * DEAD_AFTER, GatewayProcess.id.not_in(still_owing)))
+    db.session.execute(
+        sa.delete(GatewayProcess).where(
+            GatewayProcess.seen_at < now - 10 * DEAD_AFTER, GatewayProcess.id.not_in(still_owing)
+        )
+    )
     db.session.commit()
     return swept

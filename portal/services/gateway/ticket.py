@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from portal.services.callers import Caller
 from portal.services.catalog import CatalogModel, Offer
@@ -39,13 +40,14 @@ class Ticket:
         return min(charge(prompt, answer, self.rate_in, self.rate_out), self.amount)
 
     def stream_reply(self) -> StreamReply:
-        return StreamReply(
-            "chatcmpl-" + self.id, self.ask.model, bounds=(self.prompt_bound, self.limit),
-            estimate=min(self.ask.prompt_estimate, self.prompt_bound), cost=self.cost, include_usage=self.ask.include_usage,
-        )  # fmt: skip
+        return StreamReply(*self._named(), **self._metered(), include_usage=self.ask.include_usage)
 
     def buffered_reply(self) -> BufferedReply:
-        return BufferedReply(
-            "chatcmpl-" + self.id, self.ask.model, bounds=(self.prompt_bound, self.limit),
-            estimate=min(self.ask.prompt_estimate, self.prompt_bound), cost=self.cost,
-        )  # fmt: skip
+        return BufferedReply(*self._named(), **self._metered())
+
+    def _named(self) -> tuple[str, str]:
+        return "chatcmpl-" + self.id, self.ask.model
+
+    def _metered(self) -> dict[str, Any]:
+        estimate = min(self.ask.prompt_estimate, self.prompt_bound)
+        return {"bounds": (self.prompt_bound, self.limit), "estimate": estimate, "cost": self.cost}

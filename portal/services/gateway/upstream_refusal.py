@@ -1,4 +1,6 @@
-"""What a server's refusal means for the customer. Its text is read, and never relayed: it may name the operator's account.
+"""What a server's refusal means for the customer.
+
+Its text is read, and never relayed: it may name the operator's account.
 
 Only a fault of the request itself is told as one (400); everything else is ours or the server's.
 """
@@ -8,20 +10,52 @@ import re
 
 import msgspec
 
-from portal.errors import ContextLengthExceeded, InvalidRequest, NoProvider, PortalError, UnsupportedCapability, UpstreamError, UpstreamTimeout
+from portal.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    NoProvider,
+    PortalError,
+    UnsupportedCapability,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from portal.services.gateway.ticket import Ticket
 
 log = logging.getLogger("portal.gateway")
 _TOO_LONG = re.compile(r"context (length|size|window)|exceed_context_size|too long", re.IGNORECASE)
 _LACKS = re.compile(r"does not support (tools|thinking|chat|insert|vision|images|audio)", re.IGNORECASE)
 _REASONS = (
-    (re.compile(r"invalid message content type|invalid message format", re.IGNORECASE), "messages", "a message has content of a kind that is not supported"),
-    (re.compile(r"invalid tool call arguments", re.IGNORECASE), "messages", "the arguments of a tool call must be JSON text"),
-    (re.compile(r"too short - 'messages'", re.IGNORECASE), "messages", "“messages” must be a list with at least one message"),
-    (re.compile(r"invalid image|image url", re.IGNORECASE), "messages", "an image must be sent as a data: URL of a JPEG, PNG or WebP file"),
+    (
+        re.compile(r"invalid message content type|invalid message format", re.IGNORECASE),
+        "messages",
+        "a message has content of a kind that is not supported",
+    ),
+    (
+        re.compile(r"invalid tool call arguments", re.IGNORECASE),
+        "messages",
+        "the arguments of a tool call must be JSON text",
+    ),
+    (
+        re.compile(r"too short - 'messages'", re.IGNORECASE),
+        "messages",
+        "“messages” must be a list with at least one message",
+    ),
+    (
+        re.compile(r"invalid image|image url", re.IGNORECASE),
+        "messages",
+        "an image must be sent as a data: URL of a JPEG, PNG or WebP file",
+    ),
     (re.compile(r"top_logprobs", re.IGNORECASE), "top_logprobs", "“top_logprobs” must be from 0 to 20"),
-    (re.compile(r"reasoning.?effort|think", re.IGNORECASE), "reasoning_effort", "“reasoning_effort” has a value this model does not know"),
-    (re.compile(r"response_format|schema|grammar|format", re.IGNORECASE), "response_format", "“response_format” holds a schema that can't be used"),
+    (
+        re.compile(r"reasoning.?effort|think", re.IGNORECASE),
+        "reasoning_effort",
+        "“reasoning_effort” has a value this model does not know",
+    ),
+    (
+        re.compile(r"response_format|schema|grammar|format", re.IGNORECASE),
+        "response_format",
+        "“response_format” holds a schema that can't be used",
+    ),
     (re.compile(r"\btools?\b", re.IGNORECASE), "tools", "“tools” holds a definition that can't be used"),
 )
 
@@ -31,7 +65,13 @@ def refusal(ticket: Ticket, status: int, body: bytes) -> PortalError:
     text = _text(body)
     log.warning(
         "upstream refused",
-        extra={"request": ticket.id, "provider": ticket.offer.provider, "model": ticket.offer.upstream_name, "status": status, "said": text[:300]},
+        extra={
+            "request": ticket.id,
+            "provider": ticket.offer.provider,
+            "model": ticket.offer.upstream_name,
+            "status": status,
+            "said": text[:300],
+        },
     )
     if status in (400, 413, 422):
         return _own_fault(ticket, text)

@@ -22,7 +22,10 @@ INVARIANTS: tuple[tuple[str, str], ...] = (
         "LEFT JOIN usage_records u ON u.account_id = w.account_id AND u.state = 'open' GROUP BY w.account_id, w.held "
         "HAVING w.held <> COALESCE(SUM(u.hold), 0)",
     ),
-    ("nothing is below zero", "SELECT account_id, balance - held AS found, 0 AS expected FROM wallets WHERE balance < 0 OR held < 0 OR held > balance"),
+    (
+        "nothing is below zero",
+        "SELECT account_id, balance - held AS found, 0 AS expected FROM wallets WHERE balance < 0 OR held < 0 OR held > balance",
+    ),
     (
         "entries are numbered without a gap",
         "SELECT w.account_id, w.seq AS found, COUNT(e.id) AS expected FROM wallets w LEFT JOIN ledger_entries e ON e.account_id = w.account_id "
@@ -48,7 +51,10 @@ INVARIANTS: tuple[tuple[str, str], ...] = (
         "SELECT e.account_id, e.amount AS found, 0 AS expected FROM ledger_entries e "
         "LEFT JOIN usage_records u ON u.id = e.reference AND u.state = 'settled' AND u.account_id = e.account_id WHERE e.kind = 'usage' AND u.id IS NULL",
     ),
-    ("no charge is above its hold", "SELECT account_id, cost AS found, hold AS expected FROM usage_records WHERE cost > hold OR cost < 0"),
+    (
+        "no charge is above its hold",
+        "SELECT account_id, cost AS found, hold AS expected FROM usage_records WHERE cost > hold OR cost < 0",
+    ),
 )
 
 

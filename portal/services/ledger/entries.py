@@ -32,7 +32,13 @@ def open_wallet(account_id: str) -> Wallet:
 
 
 def credit(
-    account_id: str, amount: int, *, kind: str, reference: str, actor: str = "system", meta: dict[str, Any] | None = None
+    account_id: str,
+    amount: int,
+    *,
+    kind: str,
+    reference: str,
+    actor: str = "system",
+    meta: dict[str, Any] | None = None,
 ) -> LedgerEntry:
     """Add credit.
 
@@ -57,13 +63,17 @@ def adjust(account_id: str, amount: int, *, reference: str, actor: str, reason: 
 
 def statement(account_id: str, *, before_seq: int | None = None, limit: int = 50) -> Sequence[LedgerEntry]:
     """A page of the account's entries, newest first. before_seq: where the page before it ended."""
-    query = sa.select(LedgerEntry).where(LedgerEntry.account_id == account_id).order_by(LedgerEntry.seq.desc()).limit(limit)
+    query = (
+        sa.select(LedgerEntry).where(LedgerEntry.account_id == account_id).order_by(LedgerEntry.seq.desc()).limit(limit)
+    )
     if before_seq is not None:
         query = query.where(LedgerEntry.seq < before_seq)
     return db.session.scalars(query).all()
 
 
-def _book(account_id: str, amount: int, kind: str, reference: str, actor: str, meta: dict[str, Any] | None) -> LedgerEntry:
+def _book(
+    account_id: str, amount: int, kind: str, reference: str, actor: str, meta: dict[str, Any] | None
+) -> LedgerEntry:
     now: dt.datetime = utcnow()
     try:
         with db.session.begin_nested():
@@ -91,8 +101,12 @@ def _move(account_id: str, amount: int) -> tuple[int, int]:
     values: dict[str, Any] = {"balance": Wallet.balance + amount, "seq": Wallet.seq + 1}
     if amount > 0:
         values["total"] = Wallet.balance + amount
-    update = sa.update(Wallet).where(Wallet.account_id == account_id, Wallet.balance - Wallet.held + amount >= 0).ordered_values(
-        *((getattr(Wallet, name), values[name]) for name in ("total", "balance", "seq") if name in values)
+    update = (
+        sa.update(Wallet)
+        .where(Wallet.account_id == account_id, Wallet.balance - Wallet.held + amount >= 0)
+        .ordered_values(
+            *((getattr(Wallet, name), values[name]) for name in ("total", "balance", "seq") if name in values)
+        )
     )
     result = db.session.execute(update, execution_options={"synchronize_session": False})
     if result.rowcount != 1:  # type: ignore[attr-defined]

@@ -55,7 +55,20 @@ class Settlement(NamedTuple):
     def void(cls, hold: Hold) -> "Settlement":
         """The settlement of a request that never was: nothing charged, the hold given back."""
         return cls(
-            hold.id, hold.account_id, hold.amount, "abandoned", 0, 0, False, 0, hold.provider, None, None, hold.created_at, f"key:{hold.api_key_id}", new_id()
+            hold.id,
+            hold.account_id,
+            hold.amount,
+            "abandoned",
+            0,
+            0,
+            False,
+            0,
+            hold.provider,
+            None,
+            None,
+            hold.created_at,
+            f"key:{hold.api_key_id}",
+            new_id(),
         )
 
 
@@ -134,7 +147,18 @@ class RowStatements:
         for s in sorted(settlements):
             cursor.execute(
                 self._claim,
-                (s.outcome, s.prompt_tokens, s.answer_tokens, s.estimated, s.cost, s.provider, s.first_byte_ms, s.duration_ms, s.settled_at, s.id),
+                (
+                    s.outcome,
+                    s.prompt_tokens,
+                    s.answer_tokens,
+                    s.estimated,
+                    s.cost,
+                    s.provider,
+                    s.first_byte_ms,
+                    s.duration_ms,
+                    s.settled_at,
+                    s.id,
+                ),
             )
             if cursor.rowcount == 1:
                 claimed[s.account_id].append(s)
@@ -152,7 +176,9 @@ class RowStatements:
                 if s.cost:
                     number += 1
                     after = before - s.cost
-                    entries.append((s.entry_id, account_id, number, -s.cost, before, after, s.id, s.actor, s.settled_at))
+                    entries.append(
+                        (s.entry_id, account_id, number, -s.cost, before, after, s.id, s.actor, s.settled_at)
+                    )
                     before = after
                 balances[s.id] = before
         if entries:

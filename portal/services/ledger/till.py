@@ -138,7 +138,7 @@ class Till:
                 held = self._sql.hold(connection, [t.work for t in holds]) if holds else set()  # type: ignore[misc]
                 self._sent = True
                 connection.commit()
-            except Exception as failure:
+            except Exception as failure:  # noqa: BLE001  (every driver has errors of its own; none may lose a ticket)
                 error = failure
                 if self._undo(failure) and self._sent and holds:
                     # The commit may have been done before the line broke: trying the holds again could hold twice.
@@ -177,7 +177,7 @@ class Till:
         try:
             if not lost:
                 connection.rollback()
-        except Exception:
+        except Exception:  # noqa: BLE001  (a connection that can't roll back is lost)
             lost = True
         if lost:
             self._connection = None
@@ -187,7 +187,9 @@ class Till:
     def _give_up(self, ticket: _Ticket, error: Exception) -> None:
         work = ticket.work
         if isinstance(work, Settlement):
-            log.error("settlement not written, kept for later", exc_info=error, extra={"request": work.id, "cost": work.cost})
+            log.error(
+                "settlement not written, kept for later", exc_info=error, extra={"request": work.id, "cost": work.cost}
+            )
             self._late.append(work)
         else:
             log.error("hold not written", exc_info=error, extra={"request": work.id})

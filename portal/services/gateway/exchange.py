@@ -1,13 +1,14 @@
-"""One answer on its way through the door, without sockets: the upstream's bytes in, the customer's bytes out.
+"""One answer on its way, without reading a socket: the upstream's bytes in, the customer's bytes out.
 
-Both transports (`hub`, `plain`) drive this same object, so a fault means the same on each. It knows when an answer can
-still be refused with a clean status and when only an error event is left.
+Every transport (`blueprints/proxy/hub`, `plain`) drives this same object, so a fault means the same on each. It knows
+when an answer can still be refused with a clean status and when only an error event is left.
 """
 
 import time
 
 from portal.errors import PortalError, UpstreamError, UpstreamTimeout
-from portal.providers.llm.http1 import BadResponse, ResponseReader
+from portal.providers.llm.http1 import BadResponse
+from portal.providers.llm.upstream import Connection
 from portal.services.gateway.reply import BufferedReply, StreamReply
 from portal.services.gateway.ticket import Ticket
 from portal.services.gateway.upstream_refusal import refusal
@@ -19,9 +20,10 @@ PING = b": ping\n\n"
 class Exchange:
     """outcome: one of `models.gateway.OUTCOMES` once it is over, empty while it runs."""
 
-    def __init__(self, ticket: Ticket, reader: ResponseReader) -> None:
+    def __init__(self, ticket: Ticket, connection: Connection) -> None:
         self.ticket = ticket
-        self.reader = reader
+        self.connection = connection
+        self.reader = connection.reader
         self.outcome = ""
         self.error: PortalError | None = None
         """What to tell the customer, where it did not end well."""
@@ -56,6 +58,11 @@ class Exchange:
         self.outcome, self.error = outcome, error
         return b""
 
+    @property
+    def never_arrived(self) -> bool:
+        """A kept connection that was dead all along: the request reached no server, so it may be sent once more."""
+        return self.connection.reused and self.outcome == "upstream_failed" and not self.reader.status
+
     def _refused(self, payload: bytes) -> bytes:
         self._refusal += payload
         if self.reader.ended or len(self._refusal) > ERROR_BODY_BYTES:
@@ -69,8 +76,8 @@ class Exchange:
 class BufferedExchange(Exchange):
     """An answer in one piece: collected, then read as a whole."""
 
-    def __init__(self, ticket: Ticket, reader: ResponseReader) -> None:
-        super().__init__(ticket, reader)
+    def __init__(self, ticket: Ticket, connection: Connection) -> None:
+        super().__init__(ticket, connection)
         self.reply: BufferedReply = ticket.buffered_reply()
         self.body = b""
         self._pieces: list[bytes] = []
@@ -91,8 +98,8 @@ class BufferedExchange(Exchange):
 class StreamExchange(Exchange):
     """An answer in events. begun: a byte has gone to the customer, so an error is an event from now on."""
 
-    def __init__(self, ticket: Ticket, reader: ResponseReader) -> None:
-        super().__init__(ticket, reader)
+    def __init__(self, ticket: Ticket, connection: Connection) -> None:
+        super().__init__(ticket, connection)
         self.reply: StreamReply = ticket.stream_reply()
         self.begun = False
 
