@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-good_enough() { command -v npm >/dev/null && node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' 2>/dev/null; }
+good_enough() { command -v npm >/dev/null && node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' 2>/dev/null; }
 
 if ! good_enough; then
   PATH="$PWD/.venv/bin:$PATH"
@@ -12,7 +12,7 @@ if ! good_enough; then
     if command -v uv >/dev/null; then
       uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements-node.txt
     else
-      .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-node.txt
+      .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r requirements-node.txt
     fi
     hash -r
   fi

@@ -33,5 +33,5 @@ else
     python=$(find_python)
     "$python" -m venv --clear .venv
   fi
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+  .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r "$lock"
 fi

@@ -19,7 +19,7 @@ from tests.services.programs import find, missing
 
 FOLDERS = "/usr/lib/postgresql/*/bin"
 SETTINGS = {
-    "listen_addresses": "''",
+    "listen_addresses": "",  # the socket alone
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": "400",
