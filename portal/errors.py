@@ -165,6 +165,10 @@ class RateLimitExceeded(PortalError):
     code, status, type = "rate_limit_exceeded", 429, "rate_limit_error"
     sentence = _l("Too many requests: your plan allows %(limit)s a minute. Please try again in %(seconds)s seconds.")
 
+    def headers(self) -> list[tuple[str, str]]:
+        window = {"limit": self.values["limit"], "remaining": 0, "reset": self.values["reset"]}
+        return [*super().headers(), *((f"x-ratelimit-{name}-requests", str(value)) for name, value in window.items())]
+
 
 class TooManyAttempts(PortalError):
     code, status, type = "too_many_attempts", 429, "rate_limit_error"

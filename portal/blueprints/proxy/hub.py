@@ -4,6 +4,7 @@ The request's greenlet sleeps until the end. A customer who stops reading stops 
 leaves ends it at once, even while the model is silent, because both sockets are watched all the time.
 """
 
+import logging
 import socket
 import ssl
 from typing import Any
@@ -12,8 +13,10 @@ import gevent
 from gevent.hub import Waiter
 
 from portal.config import Settings
+from portal.errors import InternalError
 from portal.services.gateway.exchange import Exchange, StreamExchange
 
+log = logging.getLogger("portal.gateway")
 READ, WRITE = 1, 2
 BLOCK = 65_536
 
@@ -47,6 +50,10 @@ class HubTransport:
         self._clock.start(self._tick)
         try:
             self._waiter.get()
+        except gevent.GreenletExit:
+            # The server ends this worker: the customer hears of it, instead of taking a part for the whole.
+            self._write(self._framed(self._exchange.interrupted()))
+            raise
         finally:
             for watcher in (self._upstream, self._leaving, self._room, self._clock):
                 watcher.stop()
@@ -64,24 +71,31 @@ class HubTransport:
             return
         except OSError:
             data = b""
-        if data:
-            self._heard, self._heard_at = True, self._now()
-            out = self._exchange.receive(data)
-        else:
-            out = self._exchange.upstream_gone()
+        try:
+            if data:
+                self._heard, self._heard_at = True, self._now()
+                out = self._exchange.receive(data)
+            else:
+                out = self._exchange.upstream_gone()
+        except Exception as error:  # noqa: BLE001  (an error left to the hub would leave the request asleep for ever)
+            log.error("unforeseen error in an answer", exc_info=error)
+            out = self._exchange.end("upstream_failed", InternalError())
         self._send(out)
 
     def _send(self, body: bytes) -> None:
         if body:
-            data = b"%b%x\r\n%b\r\n" % (self._head, len(body), body)
-            self._head = b""
             self._spoke_at = self._now()
-            if self._exchange.outcome:
-                data += b"0\r\n\r\n"
-            if not self._write(data):
+            if not self._write(self._framed(body)):
                 return
         if self._exchange.outcome and not self._pending:
             self._over()
+
+    def _framed(self, body: bytes) -> bytes:
+        if not body:
+            return b""
+        head, self._head = self._head, b""
+        last = b"0\r\n\r\n" if self._exchange.outcome else b""
+        return b"%b%x\r\n%b\r\n%b" % (head, len(body), body, last)
 
     def _write(self, data: bytes) -> bool:
         """Returns whether the transport still runs."""

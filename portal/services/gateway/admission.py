@@ -60,7 +60,8 @@ def admit(process: GatewayProcess, request_id: str, authorization: str | None, b
         catalog = _catalog(process, taken.catalog_token)
     if taken is not None and not taken.allowed:
         seconds = max(1, -(-taken.retry_ms // 1000))
-        raise RateLimitExceeded(retry_after=seconds, limit=caller.requests_per_minute, seconds=seconds)
+        reset = limits.duration(taken.reset_ms)
+        raise RateLimitExceeded(retry_after=seconds, limit=caller.requests_per_minute, seconds=seconds, reset=reset)
 
     model = catalog.permit(caller, ask.model)
     ask.require(model)
@@ -74,6 +75,7 @@ def admit(process: GatewayProcess, request_id: str, authorization: str | None, b
         charge(prompt_bound, limit, *rates), taken, process.routing.choose(model),
     )  # fmt: skip
     _hold(process, ticket)
+    process.keys_used[caller.key_id] = utcnow()
     return ticket
 
 

@@ -6,7 +6,7 @@ when an answer can still be refused with a clean status and when only an error e
 
 import time
 
-from portal.errors import PortalError, UpstreamError, UpstreamTimeout
+from portal.errors import PortalError, ServiceUnavailable, UpstreamError, UpstreamTimeout
 from portal.providers.llm.http1 import BadResponse
 from portal.providers.llm.upstream import Connection
 from portal.services.gateway.reply import BufferedReply, StreamReply
@@ -49,6 +49,10 @@ class Exchange:
 
     def timed_out(self) -> bytes:
         return self.end("timed_out", UpstreamTimeout())
+
+    def interrupted(self) -> bytes:
+        """This process is told to end before the answer did: our fault, not the customer's."""
+        return b"" if self.outcome else self.end("upstream_failed", ServiceUnavailable(retry_after=1))
 
     def client_left(self) -> None:
         self.outcome = self.outcome or "client_left"

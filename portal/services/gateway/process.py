@@ -47,6 +47,8 @@ class GatewayProcess:
         self.caller_memory = CallerMemory()
         self.catalog_memory = CatalogMemory()
         self.routing = Routing()
+        self.keys_used: dict[str, dt.datetime] = {}
+        """When each key was last used; written with the sign of life, as no request should wait for that."""
         self.uncounted = 0
         """Requests let through while the store was away."""
         self._stopped = threading.Event()
@@ -67,6 +69,7 @@ class GatewayProcess:
         self._stopped.set()
         try:
             self.till.retry_settlements()
+            self._write_sign_of_life()
             with self._engine.begin() as connection:
                 connection.execute(sa.delete(models.GatewayProcess).where(models.GatewayProcess.id == self.id))
         except sa.exc.SQLAlchemyError as error:
@@ -82,9 +85,15 @@ class GatewayProcess:
     def _live(self) -> None:
         while not self._stopped.wait(SIGN_OF_LIFE_SECONDS):
             try:
-                with self._engine.begin() as connection:
-                    table = models.GatewayProcess
-                    connection.execute(sa.update(table).where(table.id == self.id).values(seen_at=utcnow()))
+                self._write_sign_of_life()
                 self.till.retry_settlements()
             except Exception as error:  # noqa: BLE001  (whatever it was, the next sign of life is due)
                 log.warning("no sign of life written", extra={"error": type(error).__name__})
+
+    def _write_sign_of_life(self) -> None:
+        used, self.keys_used = self.keys_used, {}
+        with self._engine.begin() as connection:
+            process, key = models.GatewayProcess, models.ApiKey
+            connection.execute(sa.update(process).where(process.id == self.id).values(seen_at=utcnow()))
+            for key_id, at in sorted(used.items()):  # one order for all processes: they lock the same rows
+                connection.execute(sa.update(key).where(key.id == key_id).values(last_used_at=at))
