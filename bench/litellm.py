@@ -78,4 +78,4 @@ def start(ground: Ground) -> System:
     except BenchError as error:
         raise Missing(str(error)) from error
     keys = ("-k", KEY)
-    return System("litellm", port, pid, keys, plain_requests=400, warm_up=150, version=VERSION)
+    return System("litellm", port, pid, keys, plain_requests=400, warm_up=150, reminder=20, version=VERSION)

@@ -62,6 +62,7 @@ class Ours:
             pid,
             ("-F", str(self.keys_file)),
             warm_up=max(1000, ground.accounts),  # each account is met once before anything is counted
+            reminder=ground.accounts,
             beside={"postgresql": postgresql, "redis": redis},
             version=_revision(),
         )

@@ -38,6 +38,8 @@ class System:
     """The client's arguments for keys."""
     plain_requests: int = 4000
     warm_up: int = 1000
+    reminder: int = 100
+    """Requests before each round that are not counted."""
     beside: Mapping[str, int] = field(default_factory=dict)
     """Servers it leans on, by name: process ids. Measured too, and told apart."""
     version: str = ""
