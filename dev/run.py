@@ -63,7 +63,6 @@ class Launch:
         self.instance = Path(self.given.get("PORTAL_INSTANCE_DIR", str(ROOT / "instance"))).resolve()
         self.environ: dict[str, str] = {}
         self.port = self.sandbox_port = 0
-        self.redis: Child | None = None
 
     def run(self) -> NoReturn:
         """Start everything, say so, and stay until Ctrl-C (Stopped) or until something falls over (Trouble)."""
@@ -90,11 +89,11 @@ class Launch:
             self._look_after(0.3)
 
     def close(self) -> None:
-        """Stop everything; the store last, as the others still write to it while they end."""
-        others = [c for c in self.children if c is not self.redis]
-        late = stop(others, 6)
-        if self.redis is not None:
-            late += stop([self.redis], 4)
+        """Stop everything, who depends on others first: open streams settle while model and store are still there."""
+        last = {"sandbox": 1, "redis": 2}
+        late: list[str] = []
+        for turn in range(3):
+            late += stop([c for c in self.children if last.get(c.name, 0) == turn], 5)
         if late:
             print(f"Had to be killed: {', '.join(late)}", file=sys.stderr)
 
@@ -116,6 +115,7 @@ class Launch:
             "PORTAL_ENV": "development",
             "SECRET_KEY": first_start.kept(secrets / "session_key", first_start.session_key),
             "ADMIN_EMAIL": "admin@example.com",
+            "ADMIN_PHONES": "+96550000000",
             "ADMIN_PASSWORD": first_start.kept(secrets / "admin_password", first_start.password),
             "OLLAMA_CLOUD_URL": f"{sandbox}/ollama-cloud",
             "REDIS_URL": f"unix://{embedded_redis.socket_path(self.instance)}?db=0",
@@ -199,7 +199,7 @@ class Launch:
         first_start.private_folder(socket.parent)
         data = first_start.private_folder(self.instance / "redis")
         socket.unlink(missing_ok=True)  # of a run that was killed: waiting for it to appear must not find the old one
-        self.redis = self._start("redis", embedded_redis.command(binary, socket, data))
+        self._start("redis", embedded_redis.command(binary, socket, data))
         self._wait(socket.exists, 15, "The embedded Redis does not answer")
 
     def _prepare_database(self) -> None:
@@ -208,6 +208,9 @@ class Launch:
         self._step("seed", [_tool("flask"), "--app", "wsgi", "seed"])
 
     def _wait_until_ready(self) -> None:
+        sandbox = f"http://127.0.0.1:{self.sandbox_port}/"
+        if self.uses_sandbox:
+            self._wait(lambda: _status(sandbox) == 200, READY_SECONDS, "The language model does not start")
         self._wait(lambda: _status(self.address + "/readyz") == 200, READY_SECONDS, "The portal does not become ready")
 
     def _wait(self, done: Callable[[], bool], seconds: float, complaint: str) -> None:

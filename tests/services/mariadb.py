@@ -80,7 +80,8 @@ class MariaDb:
 
     def drop(self, url: str) -> None:
         name = _name(url)
-        for row in self._run(f"SELECT id FROM information_schema.processlist WHERE db = '{name}' AND id <> CONNECTION_ID()"):
+        processes = f"SELECT id FROM information_schema.processlist WHERE db = '{name}'"
+        for row in self._run(processes + " AND id <> CONNECTION_ID()"):
             self._run(f"KILL {row[0]}")  # a client left behind would hold locks in the next test's database
         if name in self._copies and self._tables(name) == self._tables(self._copies[name]):
             self._idle.append(name)
