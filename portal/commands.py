@@ -5,6 +5,7 @@ import sys
 import click
 import sqlalchemy as sa
 from flask import Flask, current_app
+from flask_babel import force_locale
 
 from portal import money
 from portal.extensions import db
@@ -40,7 +41,8 @@ def _ensure_admin() -> None:
     try:
         user_id = staff.ensure_admin(current_app.config["PORTAL"])
     except accounts.RegistrationRefused as refused:
-        problems = "; ".join(f"{field}: {sentence}" for field, sentence in refused.problems.items())
+        with force_locale("en"):  # a terminal is no place for right-to-left sentences
+            problems = "; ".join(f"{field}: {sentence}" for field, sentence in refused.problems.items())
         raise click.ClickException(
             f"The administrator can't be created from ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_PHONES: {problems}"
         ) from refused
