@@ -99,6 +99,11 @@ class Peer:
             self.left.set()
             raise PeerLeft from error
 
+    def abandon(self) -> None:
+        """Treat the client as gone although it is there: whatever is being done for it stops now."""
+        self.left_at = self.left_at or time.time()
+        self.left.set()
+
     def close(self, *, reset: bool = False) -> None:
         """End the connection; `reset` sends RST in place of FIN."""
         self.closed_by_us = True
@@ -275,7 +280,7 @@ class Server:
                 exchange = Exchange(peer, request)
                 self._find(request.path)(exchange)
                 exchange.end()
-                if not exchange.keep_open:
+                if not exchange.keep_open or peer.left.is_set():
                     return
         except PeerLeft:
             pass

@@ -6,6 +6,7 @@ then has a proper status. Planned faults step in at the marked places. Doors are
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -194,8 +195,10 @@ class Answer:
                 self._count(event)
             self.entry.deltas_sent = self.sent
         self.framer.flush()
-        self.exchange.end()
         self.entry.outcome = "fault" if self.entry.fault else "done"
+        # Many clients close at [DONE], before the last bytes of HTTP: that is no departure, all has been said.
+        with contextlib.suppress(PeerLeft):
+            self.exchange.end()
 
     def _count(self, done: Done) -> None:
         self.entry.usage = {"prompt_tokens": done.prompt_tokens, "completion_tokens": done.completion_tokens}

@@ -92,11 +92,9 @@ class RealEngine:
 
     def run(self, job: Job, left: Any) -> Iterator[Event]:
         """Events of one generation; closing the iterator closes the engine's stream."""
-        if self.pid is None:
-            self.start()
         asked = _asked(job, self.context)
         while True:
-            connection, response = self._call(asked, left)
+            connection, response = self._call_living(asked, left)
             if response.status == 200:
                 break
             text = response.read().decode(errors="replace")
@@ -111,6 +109,21 @@ class RealEngine:
         finally:
             watcher.kill(block=False)
             connection.close()
+
+    def _call_living(self, asked: dict[str, Any], left: Any) -> tuple[_Connection, http.client.HTTPResponse]:
+        """A call to the engine; one that died since the last answer is started again, as Ollama does it."""
+        if self.pid is None:
+            self.start()
+        try:
+            return self._call(asked, left)
+        except EngineFailed:
+            # The news of a child's death takes a moment to reach us.
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(0.2)
+            if self.pid is not None:
+                raise
+        self.start()
+        return self._call(asked, left)
 
     def _call(self, asked: dict[str, Any], left: Any) -> tuple[_Connection, http.client.HTTPResponse]:
         parts = urlsplit(self._address)

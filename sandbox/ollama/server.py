@@ -29,6 +29,7 @@ class OllamaServer:
         self.runners = Runners()
         self.journal = Journal()
         self.gate = Event()
+        self._open: set[Exchange] = set()
         self._scripted = ScriptedEngine()
 
     def engine_for(self, model: Model) -> Engine:
@@ -42,10 +43,12 @@ class OllamaServer:
         old.set()
 
     def reset(self) -> None:
+        """As at the start. Answers still running are broken off: they belong to a test that is over."""
+        for exchange in list(self._open):
+            exchange.peer.abandon()
         self.board.reset()
         self.catalogue.restore()
-        self.runners.unload()
-        self.runners.reset_figures()
+        self.runners = Runners()
         self.journal.clear()
         self.release()
 
@@ -61,6 +64,7 @@ class OllamaServer:
                 exchange.answer_json(404, {"error": "there are /__control and /__requests"})
             return
         entry = self.journal.open(exchange, path)
+        self._open.add(exchange)
         try:
             routes.dispatch(self, exchange, entry, path)
             exchange.end()
@@ -68,4 +72,5 @@ class OllamaServer:
             entry.outcome = "client_left"
             exchange.keep_open = False
         finally:
+            self._open.discard(exchange)
             self.journal.close(entry, exchange)
