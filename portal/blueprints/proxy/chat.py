@@ -4,6 +4,7 @@ It stands in front of Flask (see `mount`), because the hot path needs neither it
 Which transport carries the answer is decided by the server underneath; the rule does not know.
 """
 
+import errno
 import logging
 import threading
 import time
@@ -29,6 +30,14 @@ log = logging.getLogger("portal.gateway")
 E = TypeVar("E", BufferedExchange, StreamExchange)
 StartResponse = Callable[..., Any]
 Headers = list[tuple[str, str]]
+Head = Callable[[], bytes]
+
+
+class CustomerLeft(ConnectionResetError):
+    """Nobody reads any more. With the number that gunicorn takes for an ordinary departure, not for a fault of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ECONNRESET, "the customer left")
 
 
 class ChatDoor:
@@ -76,6 +85,8 @@ class ChatDoor:
             return self._buffered(process, ticket, headers, environ, start_response)
         except PortalError as error:
             return self._refuse(error, headers, environ, start_response, started)
+        except CustomerLeft:
+            raise  # nobody is there to answer; the server closes the connection and says nothing
         except Exception as error:
             log.error("unforeseen error", exc_info=error)
             return self._refuse(InternalError(), headers, environ, start_response, started)
@@ -93,11 +104,11 @@ class ChatDoor:
         if exchange.error is not None:
             raise exchange.error
         if exchange.outcome != "ok":
-            raise ConnectionResetError("the client left")
+            raise CustomerLeft
         headers += [
             ("content-type", "application/json"),
             ("content-length", str(len(exchange.body))),
-            ("openai-processing-ms", str(round((time.monotonic() - ticket.started) * 1000))),
+            dialect.processing(ticket.started),
             ("x-portal-credits", money.credits_plain(ending.cost)),
         ]
         if ending.balance is not None:
@@ -114,13 +125,15 @@ class ChatDoor:
         headers += dialect.STREAM_HEADERS
         if dialect.hub_carries(environ):
             try:
-                exchange = self._run(StreamExchange, ending, environ, dialect.raw_head(headers))
+                exchange = self._run(
+                    StreamExchange, ending, environ, lambda: dialect.stream_head(headers, ticket.started)
+                )
             finally:
                 ending.settle()
             if exchange.error is not None and not exchange.begun:
                 raise exchange.error
             if exchange.outcome == "client_left":
-                raise ConnectionResetError("the client left")
+                raise CustomerLeft
             handled: Iterable[bytes] = dialect.already_handled()
             return handled
         return self._plain_stream(process, ticket, ending, headers, start)
@@ -140,7 +153,7 @@ class ChatDoor:
                 fresh = True
             if exchange.error is not None and not exchange.begun:
                 raise exchange.error
-            start("200 OK", headers)
+            start("200 OK", [*headers, dialect.processing(ticket.started)])
             return ClosingIterable(first, pieces, ending.settle)
         except BaseException:
             ending.settle()
@@ -148,7 +161,7 @@ class ChatDoor:
 
     # -- both ----------------------------------------------------------------------------------------------------------
 
-    def _run(self, kind: type[E], ending: "_Ending", environ: dict[str, Any], head: bytes = b"") -> E:
+    def _run(self, kind: type[E], ending: "_Ending", environ: dict[str, Any], head: Head | None = None) -> E:
         process, ticket = ending.process, ending.ticket
         fresh = False
         while True:
@@ -170,8 +183,8 @@ class ChatDoor:
         with self._app.app_context():
             status, more, body = dialect.error_response(error, environ)
         log.info("refused", extra={"error": error.code, "status": error.status, "param": error.param})
-        taken = [("openai-processing-ms", str(round((time.monotonic() - started) * 1000)))]
-        start(status, headers[:1] + [h for h in headers[1:] if h[0].startswith("x-")] + taken + more)
+        told = [h for h in headers[1:] if h[0].startswith("x-")]
+        start(status, [headers[0], *told, dialect.processing(started), *more])
         return [body]
 
 

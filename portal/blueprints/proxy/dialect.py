@@ -1,5 +1,6 @@
 """OpenAI's dialect on the wire: bodies read with their limits, headers every answer carries, errors in four members."""
 
+import time
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
@@ -92,7 +93,13 @@ def already_handled() -> Any:
     return ALREADY_HANDLED
 
 
-def raw_head(headers: list[tuple[str, str]]) -> bytes:
-    """The head of a chunked response, as bytes."""
-    lines = ["HTTP/1.1 200 OK", f"date: {formatdate(usegmt=True)}", *(f"{name}: {value}" for name, value in headers)]
+def processing(started: float) -> tuple[str, str]:
+    """The header that tells how long it took until the answer began. started: `time.monotonic()` at the request."""
+    return "openai-processing-ms", str(round((time.monotonic() - started) * 1000))
+
+
+def stream_head(headers: list[tuple[str, str]], started: float) -> bytes:
+    """The head of a chunked response that begins now, as bytes."""
+    told = [*headers, processing(started)]
+    lines = ["HTTP/1.1 200 OK", f"date: {formatdate(usegmt=True)}", *(f"{name}: {value}" for name, value in told)]
     return "\r\n".join([*lines, "transfer-encoding: chunked", "", ""]).encode("latin-1")

@@ -7,6 +7,7 @@ leaves ends it at once, even while the model is silent, because both sockets are
 import logging
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -22,9 +23,13 @@ BLOCK = 65_536
 
 
 class HubTransport:
-    """Drives one exchange between its upstream and a customer's socket. For streams `head` is the response's."""
+    """Drives one exchange between its upstream and a customer's socket. For streams `head` makes the response's,
+    when its first byte is there.
+    """
 
-    def __init__(self, exchange: Exchange, client: Any, settings: Settings, head: bytes = b"") -> None:
+    def __init__(
+        self, exchange: Exchange, client: Any, settings: Settings, head: Callable[[], bytes] | None = None
+    ) -> None:
         self._exchange, self._head = exchange, head
         self._stream = exchange if isinstance(exchange, StreamExchange) else None
         self._settings = settings
@@ -77,7 +82,7 @@ class HubTransport:
                 out = self._exchange.receive(data)
             else:
                 out = self._exchange.upstream_gone()
-        except Exception as error:  # noqa: BLE001  (an error left to the hub would leave the request asleep for ever)
+        except Exception as error:  # left to the hub, it would leave the request asleep for ever
             log.error("unforeseen error in an answer", exc_info=error)
             out = self._exchange.end("upstream_failed", InternalError())
         self._send(out)
@@ -93,7 +98,9 @@ class HubTransport:
     def _framed(self, body: bytes) -> bytes:
         if not body:
             return b""
-        head, self._head = self._head, b""
+        head = b""
+        if self._head is not None:
+            head, self._head = self._head(), None
         last = b"0\r\n\r\n" if self._exchange.outcome else b""
         return b"%b%x\r\n%b\r\n%b" % (head, len(body), body, last)
 
