@@ -1,5 +1,6 @@
 """`.env.example` and the settings: the same variables, each with a value that works."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def test_the_example_has_every_variable_of_the_settings_and_no_other() -> None:
 def test_every_variable_of_the_example_is_explained() -> None:
     """OPS-03: one comment above each."""
     lines = EXAMPLE.read_text().splitlines()
-    bare = [line for before, line in zip(lines, lines[1:], strict=False) if LINE.match(line) and not before.startswith("# ")]
+    bare = [
+        line for before, line in zip(lines, lines[1:], strict=False) if LINE.match(line) and not before.startswith("# ")
+    ]
     assert bare == []
 
 
