@@ -12,12 +12,11 @@ import sqlalchemy as sa
 from portal.clock import utcnow
 from portal.config import Settings
 from portal.extensions import db
-from portal.ids import new_id
 from portal.models import GatewayProcess, Usage
 from portal.services.gateway.admission import stamp
 from portal.services.gateway.process import DEAD_AFTER
 from portal.services.ledger.statements import Settlement
-from portal.services.ledger.till import Till
+from portal.services.ledger.till import Till, TillAway
 
 log = logging.getLogger("portal.gateway")
 GRACE = dt.timedelta(minutes=5)
@@ -29,8 +28,10 @@ def sweep(settings: Settings) -> int:
     now = utcnow()
     alive = sa.select(GatewayProcess.id).where(GatewayProcess.seen_at >= now - DEAD_AFTER)
     oldest = now - dt.timedelta(seconds=settings.answer_seconds) - GRACE
-    abandoned = db.session.scalars(
-        sa.select(Usage)
+    # Plain values, not rows of the session: reading an expired row would open a transaction beside the till's, and on
+    # SQLite the two would wait for each other.
+    abandoned = db.session.execute(
+        sa.select(Usage.id, Usage.account_id, Usage.hold, Usage.provider, Usage.process_id)
         .where(Usage.state == "open", sa.or_(Usage.process_id.not_in(alive), Usage.created_at < oldest))
         .order_by(Usage.created_at)
         .limit(AT_ONCE)
@@ -39,23 +40,11 @@ def sweep(settings: Settings) -> int:
     swept = 0
     till = Till(db.engine)
     for usage in abandoned:
-        settlement = Settlement(
-            usage.id,
-            usage.account_id,
-            usage.hold,
-            "abandoned",
-            0,
-            0,
-            False,
-            0,
-            usage.provider,
-            None,
-            None,
-            stamp(),
-            "system",
-            new_id(),
-        )
-        if till.settle(settlement) is not None:
+        try:
+            settled = till.settle(Settlement.abandoned(usage.id, usage.account_id, usage.hold, usage.provider, stamp()))
+        except TillAway:
+            continue  # told by the till; the next sweep tries again, and the others need not wait for it
+        if settled is not None:
             swept += 1
             log.warning("abandoned request settled", extra={"request": usage.id, "of_process": usage.process_id})
     till.close()

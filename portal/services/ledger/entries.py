@@ -43,7 +43,7 @@ def credit(
     """Add credit.
 
     amount: milli-credits, above zero. kind: one of `models.ledger.KINDS`. reference: what it is for, unique by kind.
-    Raises AlreadyBooked; ValueError for an amount that is no credit.
+    Raises AlreadyBooked; ValueError for an amount that is no credit; LookupError for an account without a wallet.
     """
     if amount <= 0:
         raise ValueError("a credit is more than nothing")
@@ -93,8 +93,15 @@ def _book(
             db.session.add(entry)
             db.session.flush()
     except sa.exc.IntegrityError as error:
+        if not _is_booked(kind, reference):
+            raise  # a mistaken kind told as "already booked" would be a payment that is never credited
         raise AlreadyBooked(f"{kind} {reference}") from error
     return entry
+
+
+def _is_booked(kind: str, reference: str) -> bool:
+    entry = sa.select(LedgerEntry.id).where(LedgerEntry.kind == kind, LedgerEntry.reference == reference)
+    return db.session.scalar(entry) is not None
 
 
 def _move(account_id: str, amount: int) -> tuple[int, int]:
@@ -110,6 +117,8 @@ def _move(account_id: str, amount: int) -> tuple[int, int]:
     )
     result = db.session.execute(update, execution_options={"synchronize_session": False})
     if result.rowcount != 1:  # type: ignore[attr-defined]
+        if db.session.get(Wallet, account_id) is None:
+            raise LookupError(f"account {account_id} has no wallet")
         raise NotCovered(account_id)
     row = db.session.execute(sa.select(Wallet.balance, Wallet.seq).where(Wallet.account_id == account_id)).one()
     return row.balance, row.seq

@@ -52,24 +52,9 @@ class Settlement(NamedTuple):
     """The ledger entry's id, should there be a cost."""
 
     @classmethod
-    def void(cls, hold: Hold) -> "Settlement":
-        """The settlement of a request that never was: nothing charged, the hold given back."""
-        return cls(
-            hold.id,
-            hold.account_id,
-            hold.amount,
-            "abandoned",
-            0,
-            0,
-            False,
-            0,
-            hold.provider,
-            None,
-            None,
-            hold.created_at,
-            f"key:{hold.api_key_id}",
-            new_id(),
-        )
+    def abandoned(cls, id: str, account_id: str, hold: int, provider: str, at: str) -> "Settlement":
+        """The end of a request nobody runs any more, or that never began: nothing charged, the hold given back."""
+        return cls(id, account_id, hold, "abandoned", 0, 0, False, 0, provider, None, None, at, "system", new_id())
 
 
 class Statements(Protocol):

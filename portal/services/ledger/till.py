@@ -194,7 +194,9 @@ class Till:
         else:
             log.error("hold not written", exc_info=error, extra={"request": work.id})
             if self._sent:
-                self._late.append(Settlement.void(work))
+                self._late.append(
+                    Settlement.abandoned(work.id, work.account_id, work.amount, work.provider, work.created_at)
+                )
         ticket.error = TillAway()
 
 
