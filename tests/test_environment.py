@@ -23,10 +23,8 @@ def test_the_example_has_every_variable_of_the_settings_and_no_other() -> None:
 def test_every_variable_of_the_example_is_explained() -> None:
     """OPS-03: one comment above each."""
     lines = EXAMPLE.read_text().splitlines()
-    bare = [
-        line for before, line in zip(lines, lines[1:], strict=False) if LINE.match(line) and not before.startswith("# ")
-    ]
-    assert bare == []
+    pairs = itertools.pairwise(lines)
+    assert [line for before, line in pairs if LINE.match(line) and not before.startswith("# ")] == []
 
 
 def test_the_example_as_it_stands_is_accepted(tmp_path: Path) -> None:
