@@ -117,7 +117,7 @@ def _move(account_id: str, amount: int) -> tuple[int, int]:
     )
     result = db.session.execute(update, execution_options={"synchronize_session": False})
     if result.rowcount != 1:  # type: ignore[attr-defined]
-        if db.session.get(Wallet, account_id) is None:
+        if db.session.scalar(sa.select(Wallet.account_id).where(Wallet.account_id == account_id)) is None:
             raise LookupError(f"account {account_id} has no wallet")
         raise NotCovered(account_id)
     row = db.session.execute(sa.select(Wallet.balance, Wallet.seq).where(Wallet.account_id == account_id)).one()
