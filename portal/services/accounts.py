@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from email_validator import EmailNotValidError, validate_email
 from flask import current_app
-from flask_babel import LazyString
-from flask_babel import lazy_gettext as _l
+from flask_babel import LazyString, lazy_gettext as _l
 
 from portal.errors import TooManyAttempts
 from portal.extensions import db
@@ -112,7 +111,7 @@ def _checked(new: NewUser) -> User:
         problems["password"] = problem
     if problems:
         raise RegistrationRefused(problems)
-    assert email and phone  # noqa: S101 - told above
+    assert email and phone
     language = new.language if new.language in ("ar", "en") else "ar"
     return User(id=new_id(), email=email, phone=phone, name=name, language=language, password_hash="")
 

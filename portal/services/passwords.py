@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import argon2
-from argon2.exceptions import Argon2Error, InvalidHashError
+from argon2.exceptions import Argon2Error
 
 SHORTEST, LONGEST = 8, 1024
 """In characters. The upper bound keeps a megabyte of password from being hashed."""
@@ -34,7 +34,7 @@ def matches(stored: str | None, password: str) -> bool:
     """
     too_long = len(password) > LONGEST
     guess = "" if too_long else _normal(password)
-    known = _off_hub(_verify, stored if stored else _NOBODY, guess)
+    known = _off_hub(_verify, stored or _NOBODY, guess)
     return bool(known and stored and not too_long)
 
 
@@ -42,7 +42,7 @@ def outdated(stored: str) -> bool:
     """Whether the hash was made with other parameters than today's."""
     try:
         return _hasher.check_needs_rehash(stored)
-    except InvalidHashError:
+    except ValueError:
         return False
 
 
@@ -62,7 +62,7 @@ def _common() -> frozenset[str]:
 def _verify(stored: str, guess: str) -> bool:
     try:
         return _hasher.verify(stored, guess)
-    except InvalidHashError:
+    except ValueError:  # no argon2 hash at all, or not even ASCII
         # Rows from elsewhere may carry anything; a quick "no" would tell that this user exists.
         _verify(_NOBODY, guess)
         return False
