@@ -4,7 +4,14 @@ Knows no socket, so that a hub callback and a blocking loop share it. Strict whe
 body ends exactly where its framing says, and a connection is kept only after such an end.
 """
 
+import re
+
 HEAD_BYTES = 65_536
+LINE_BYTES = 1024
+_STATUS = re.compile(rb"(HTTP/1\.[01]) ([1-9][0-9]{2})(?: |$)")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+# Python's own int() also takes signs, underscores and 0x: what one reader takes for 5 another takes for nothing.
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;|$)")
 
 
 class BadResponse(Exception):
@@ -58,26 +65,32 @@ class ResponseReader:
             self._head = data
             return b""
         lines = data[:end].split(b"\r\n")
-        version, _, rest = lines[0].partition(b" ")
-        if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
+        begin = _STATUS.match(lines[0])
+        if begin is None:
             raise BadResponse("no HTTP/1.1 status line")
-        status = int(rest[:3])
+        version, status = begin[1], int(begin[2])
         rest_of_data = data[end + 4 :]
         self._head = b""
         if 100 <= status < 200:
             return self._read_head(rest_of_data)
-        headers = {}
+        headers: dict[bytes, bytes] = {}
         for line in lines[1:]:
             name, _, value = line.partition(b":")
-            headers[name.strip().lower()] = value.strip()
+            name, value = name.strip().lower(), value.strip()
+            if name == b"content-length" and headers.get(name, value) != value:
+                raise BadResponse("two lengths")
+            headers[name] = value
         self.status, self.headers = status, headers
         connection = headers.get(b"connection", b"").lower()
-        self.keep_alive = connection != b"close" and (version == b"HTTP/1.1" or connection == b"keep-alive")
-        if headers.get(b"transfer-encoding", b"").lower() == b"chunked":
+        self.keep_alive = b"close" not in connection and (version == b"HTTP/1.1" or b"keep-alive" in connection)
+        encoding = headers.get(b"transfer-encoding")
+        if encoding is not None:
+            if encoding.lower() != b"chunked":
+                raise BadResponse("a transfer encoding nobody asked for")
             self._chunked = True
         elif b"content-length" in headers:
             length = headers[b"content-length"]
-            if not length.isdigit():
+            if _LENGTH.fullmatch(length) is None:
                 raise BadResponse("Content-Length is no number")
             self._left = int(length)
             self.ended = self._left == 0
@@ -102,33 +115,32 @@ class ResponseReader:
                 piece = data[position : position + self._left]
                 position += len(piece)
                 self._left -= len(piece)
-                out.append(piece[: len(piece) - max(0, 2 - self._left)] if self._left < 2 else piece)
+                if self._left < 2:
+                    if not self._left and data[position - 1] != 10:
+                        raise BadResponse("a chunk longer than its size")
+                    piece = piece[: len(piece) - 2 + self._left]
+                out.append(piece)
                 continue
             end = data.find(b"\r\n", position)
             if end < 0:
-                if size - position > 1024:
+                if size - position > LINE_BYTES:
                     raise BadResponse("a chunk's size without an end")
                 self._part = data[position:]
                 break
-            try:
-                length = int(data[position:end].split(b";", 1)[0], 16)
-            except ValueError as error:
-                raise BadResponse("a chunk's size is no number") from error
-            if length < 0:
-                raise BadResponse("a chunk of less than nothing")
+            found = _CHUNK_SIZE.match(data, position, end)
+            if found is None:
+                raise BadResponse("a chunk's size is no number")
+            length = int(found[1], 16)
             if length == 0:
-                if data[end + 2 : end + 4] == b"\r\n":
-                    if end + 4 != size:
-                        raise BadResponse("bytes after the last chunk")
+                stop = data.find(b"\r\n\r\n", end)  # trailers, if there are any, are skipped up to the empty line
+                if stop < 0:
+                    if size - position > HEAD_BYTES:
+                        raise BadResponse("trailers without an end")
+                    self._part = data[position:]
+                elif stop + 4 != size:
+                    raise BadResponse("bytes after the last chunk")
+                else:
                     self.ended = True
-                    break
-                if size - end >= 4:
-                    # trailers: skipped up to the empty line
-                    stop = data.find(b"\r\n\r\n", end)
-                    if stop >= 0:
-                        self.ended = True
-                        break
-                self._part = data[position:]
                 break
             position = end + 2
             self._left = length + 2

@@ -1,0 +1,1 @@
+"""The gateway: its pieces alone, then whole over HTTP, on both transports."""

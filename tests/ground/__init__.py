@@ -1,0 +1,1 @@
+"""The ground: settings, errors, languages, logs, money, the line to the store."""
