@@ -31,8 +31,9 @@ TIMETABLE = (Chore("portal.tasks.gateway.sweep_abandoned", 15),)
 def reconcile(scheduler: Scheduler) -> None:
     """Make rq-scheduler hold exactly the timetable."""
     for job in scheduler.get_jobs():
+        # Not job.delete(): where a worker was killed in the middle of the job, that stumbles over what it left behind.
         scheduler.cancel(job)
-        job.delete()
+        scheduler.connection.delete(job.key)
     now = utcnow().replace(tzinfo=None)
     for chore in TIMETABLE:
         job_id = chore.task.replace(".", "-")
