@@ -33,7 +33,8 @@ DOORS = (
 
 def open_doors(app: Flask) -> None:
     """Register every door with its guard, form protection and error dialect."""
-    login_manager.init_app(app)
+    # Its own context processor looks the user up for every page, error pages of a lost database included.
+    login_manager.init_app(app, add_context_processor=False)
     for door in DOORS:
         if not door.csrf:
             csrf.exempt(door.blueprint)

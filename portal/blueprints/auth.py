@@ -50,8 +50,7 @@ def create() -> Page:
     except accounts.RegistrationRefused as refused:
         form.show(refused.problems)
         return _register_page(form), 422
-    _enter(token, remember=False)
-    return redirect(url_for("dashboard.show"))
+    return _entered(token, url_for("dashboard.show"), remember=False)
 
 
 @bp.get("/login")
@@ -73,8 +72,7 @@ def enter() -> Page:
         return render_template("auth/login.html", form=form, refused=True, next=request.form.get("next")), 401
     except TooManyAttempts as slow:
         return render_template("auth/login.html", form=form, refused=False, slow=slow, next=request.form.get("next")), 429
-    _enter(token, remember=remember)
-    return redirect(_target())
+    return _entered(token, _target(), remember=remember)
 
 
 @bp.post("/logout")
@@ -90,12 +88,20 @@ def _register_page(form: RegisterForm) -> str:
     return render_template("auth/register.html", form=form, gift=current_app.config["PORTAL"].signup_credits > 0)
 
 
-def _enter(token: str, *, remember: bool) -> None:
-    """Bind this browser to its fresh session. What an earlier visitor's cookie held does not survive."""
+def _entered(token: str, target: str, *, remember: bool) -> Response:
+    """Bind this browser to its fresh session and go on. What an earlier visitor's cookie held does not survive."""
     user = sessions.user_of(token)
     flask.session.clear()
     flask.session.permanent = remember
     login_user(user)
+    response = redirect(target)
+    if user is not None and i18n.COOKIE not in request.cookies:
+        # A new device speaks the person's own language from here on, on public pages too.
+        secure = bool(current_app.config["SESSION_COOKIE_SECURE"])
+        response.set_cookie(
+            i18n.COOKIE, user.language, max_age=i18n.COOKIE_SECONDS, samesite="Lax", httponly=True, secure=secure
+        )
+    return response
 
 
 def _browser(*, remember: bool) -> Browser:

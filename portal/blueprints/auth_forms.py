@@ -7,8 +7,7 @@ import unicodedata
 from functools import lru_cache
 
 from babel import Locale
-from flask_babel import LazyString
-from flask_babel import lazy_gettext as _l
+from flask_babel import LazyString, lazy_gettext as _l
 from flask_wtf import FlaskForm
 from wtforms import BooleanField, PasswordField, SelectField, StringField, TelField
 from wtforms.validators import InputRequired

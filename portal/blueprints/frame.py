@@ -7,8 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from flask import Flask, current_app, request
-from flask_babel import LazyString, format_datetime, format_timedelta
-from flask_babel import lazy_gettext as _l
+from flask_babel import LazyString, format_datetime, format_timedelta, lazy_gettext as _l
 from flask_login import current_user
 
 from portal import assets, i18n

@@ -1,7 +1,6 @@
 """The form that makes a key. The rule (`services/api_keys.py`) says what is wrong with it."""
 
-from flask_babel import LazyString
-from flask_babel import lazy_gettext as _l
+from flask_babel import LazyString, lazy_gettext as _l
 from flask_wtf import FlaskForm
 from wtforms import HiddenField, SelectField, SelectMultipleField, StringField
 
