@@ -21,6 +21,8 @@ _BEGINNING = re.compile(
     rb'data: \{"id":"[^"\\]*","object":"chat\.completion\.chunk","created":[0-9]+,"model":"([^"\\]*)"'
 )
 _NULL = Raw(b"null")
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""All that msgspec raises for what is no JSON of ours. One that got away would kill the hub's callback: nobody would answer."""
 
 
 class _Choice(msgspec.Struct):
@@ -123,9 +125,8 @@ class StreamReply(Reply):
                 break
             if event.startswith(self._theirs):
                 rest = event[len(self._theirs) :]
-                if b'"finish_reason":null' in rest and b'"usage":' not in rest:
-                    if b'"content":""' not in rest or b'"reasoning' in rest or b'"tool_calls"' in rest:
-                        self.delivered += 1
+                if b'"finish_reason":null' in rest and b'"usage":' not in rest and _says_one_thing(rest):
+                    self.delivered += 1
                     out.append(self._ours + rest)
                     continue
             piece = self._event(event)
@@ -159,7 +160,7 @@ class StreamReply(Reply):
             return self._end() if self.finished else self.fail(UpstreamError()).rstrip()
         try:
             return self._chunk(event, _members(data))
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return self.fail(UpstreamError()).rstrip()
 
     def _chunk(self, event: bytes, members: dict[str, Raw]) -> bytes:
@@ -197,6 +198,13 @@ class StreamReply(Reply):
         return b"data: " + _encode(chunk) + b"\n\ndata: [DONE]"
 
 
+def _says_one_thing(event: bytes) -> bool:
+    """Whether an event, unparsed, certainly holds a piece of text or of thought; tools and the rest are parsed."""
+    if b'"content":"' in event and b'"content":""' not in event:
+        return True
+    return b'"reasoning":"' in event and b'"reasoning":""' not in event
+
+
 def _says_something(delta: dict[str, Raw] | None) -> bool:
     if not delta:
         return False
@@ -213,10 +221,10 @@ class BufferedReply(Reply):
             choices = _choice_members(members.get("choices", _NULL))
             reasons = _choices(members.get("choices", _NULL))
             self._take_usage(members.get("usage"))
-            if not choices or not reasons or any(c.finish_reason is None for c in reasons):
+            if not choices or not reasons or not all(c.finish_reason for c in reasons):
                 raise UpstreamError
             members["choices"] = Raw(_encode([_complete(choice) for choice in choices]))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise UpstreamError from error
         self.finished = True
         members["id"], members["model"] = self.id, self.model
