@@ -12,6 +12,7 @@ mkdir -p dist
   git ls-files -z -- . ':!tests' ':!bench' ':!sandbox' ':!dev' ':!.ci' ':!Makefile' ':!requirements-dev.txt' ':!requirements-node.txt' \
     ':!package.json' ':!package-lock.json' ':!.npmrc' ':!babel.cfg' ':!portal/static/src' ':!.gitignore'
   find portal/static/dist portal/translations -type f \( -path 'portal/static/dist/*' -o -name '*.mo' \) -print0
-} | LC_ALL=C sort -zu | tar --create --null --files-from=- --no-recursion --transform "s,^,$name/," --owner=0 --group=0 --numeric-owner \
-    --mode='u=rwX,go=rX' --mtime="@$(git log -1 --format=%ct)" | gzip -n >"dist/$name.tar.gz"
+} | LC_ALL=C sort -zu | tar --create --no-recursion --transform "s,^,$name/," --owner=0 --group=0 --numeric-owner \
+    --mode='u=rwX,go=rX' --mtime="@$(git log -1 --format=%ct)" --null --files-from=- | gzip -n >"dist/.$name"
+mv "dist/.$name" "dist/$name.tar.gz"
 echo "dist/$name.tar.gz ($(du -h "dist/$name.tar.gz" | cut -f1), $(tar -tzf "dist/$name.tar.gz" | wc -l) files)"

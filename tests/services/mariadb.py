@@ -3,6 +3,7 @@
 The log is written at every commit but flushed once a second: no test pulls the plug of the machine.
 """
 
+import atexit
 import itertools
 import os
 import pwd
@@ -30,6 +31,7 @@ class MariaDb:
             missing("MariaDB")
             raise AssertionError
         self.folder = Path(tempfile.mkdtemp(prefix="portal-maria-"))
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)  # also when it never came up
         self.socket = self.folder / "s.sock"
         data, user = self.folder / "data", pwd.getpwuid(os.getuid()).pw_name
         done = subprocess.run(

@@ -3,6 +3,7 @@
 fsync is off: no test pulls the plug of the machine, and `kill -9` of a portal process loses nothing either way.
 """
 
+import atexit
 import itertools
 import os
 import pwd
@@ -39,6 +40,7 @@ class PostgreSql:
             raise AssertionError
         # Not pytest's own temporary folder: that one is closed to the user the server has to run as.
         self.folder = Path(tempfile.mkdtemp(prefix="portal-pg-"))
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)  # also when it never came up
         self._drop_to = _unprivileged(self.folder)
         self._numbers = itertools.count(1)
         data = self.folder / "data"

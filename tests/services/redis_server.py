@@ -1,5 +1,6 @@
 """A private Redis (or Valkey) on a unix socket, emptied before each test; a test may stop and start it."""
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ class RedisServer:
     def __init__(self, binary: str) -> None:
         self._binary = binary
         self.folder = Path(tempfile.mkdtemp(prefix="portal-redis-"))
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)  # also when it never came up
         self.socket = self.folder / "s.sock"
         self.url = f"unix://{self.socket}?db=0"
         self.client = redis.Redis.from_url(self.url)
