@@ -194,11 +194,18 @@ class Answer:
                     self.framer.send(frame)
                 self._count(event)
             self.entry.deltas_sent = self.sent
+        self._check_complete()
         self.framer.flush()
         self.entry.outcome = "fault" if self.entry.fault else "done"
         # Many clients close at [DONE], before the last bytes of HTTP: that is no departure, all has been said.
         with contextlib.suppress(PeerLeft):
             self.exchange.end()
+
+    def _check_complete(self) -> None:
+        """An engine whose client has gone just stops; that must not pass for a finished answer."""
+        if self.entry.usage is None:
+            self._check_left()
+            raise EngineFailed(500, faults.CRASHED)
 
     def _count(self, done: Done) -> None:
         self.entry.usage = {"prompt_tokens": done.prompt_tokens, "completion_tokens": done.completion_tokens}
@@ -229,6 +236,7 @@ class Answer:
                     self.entry.fault = "no_finish"
                     body = body.replace(b'"finish_reason":""', b'"finish_reason":null')
                 self._send_body(body)
+        self._check_complete()
         self.entry.deltas_sent = self.sent
         self.entry.outcome = "fault" if self.entry.fault else "done"
 
