@@ -23,6 +23,9 @@ from bench.systems import PORTS, Ground, Missing, System, direct
 
 HERE = Path(__file__).resolve().parent
 NAMES = ("direct", "nginx", "litellm", "ours")
+LIMIT_SECONDS = 360
+ROUNDS_SECONDS = 230
+"""No new round begins after this: on a machine with other work to do, fewer rounds are better than none."""
 QUICK = dict(
     rounds=2, plain_factor=0.25, streams=32, chunks=40, alone=30, alone_streams=10, open_streams=200, open_seconds=3
 )
@@ -31,7 +34,7 @@ QUICK = dict(
 def main() -> int:
     """Run. 0: done (and, with --check, every goal met); 1: a goal missed with --check; 2: the run could not be done."""
     options = _arguments()
-    limit = 90 if options.quick else 360
+    limit = 120 if options.quick else LIMIT_SECONDS
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit unwinds, and unwinding stops what was started
     build = HERE / "build"
     try:
@@ -125,7 +128,9 @@ def _run(options: argparse.Namespace, wanted: list[str], build: Path) -> int:
         opened = _open_streams(bench, systems, began) if sizes.open_streams else {}
         dialect = "up to 0.32.5" if options.old_dialect else "from 0.32.6"
         together = ", streams begun together" if sizes.together else ""
-        notes = [f"whole run {time.monotonic() - began:.0f} s; upstream as Ollama {dialect}{together}"]
+        notes = [
+            f"{len(rounds['direct'])} rounds, whole run {time.monotonic() - began:.0f} s; upstream as Ollama {dialect}{together}"
+        ]
         if ours is not None:
             notes.append("ours: " + ours.check_books(bench.answered["ours"]))
     finally:
@@ -149,6 +154,9 @@ def _add(systems: list[System], name: str, start: Callable[[], System]) -> None:
 def _rounds(bench: Bench, systems: list[System], began: float) -> dict[str, list[Round]]:
     rounds: dict[str, list[Round]] = {system.name: [] for system in systems}
     for number in range(bench.sizes.rounds):
+        if number and time.monotonic() - began > ROUNDS_SECONDS:
+            print(f"the machine is slow: {number} rounds must do")
+            break
         turn = number % len(systems)
         for system in systems[turn:] + systems[:turn]:  # nobody always comes after the heaviest
             result = bench.round(system)
