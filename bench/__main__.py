@@ -128,9 +128,8 @@ def _run(options: argparse.Namespace, wanted: list[str], build: Path) -> int:
         opened = _open_streams(bench, systems, began) if sizes.open_streams else {}
         dialect = "up to 0.32.5" if options.old_dialect else "from 0.32.6"
         together = ", streams begun together" if sizes.together else ""
-        notes = [
-            f"{len(rounds['direct'])} rounds, whole run {time.monotonic() - began:.0f} s; upstream as Ollama {dialect}{together}"
-        ]
+        took = f"{len(rounds['direct'])} rounds, whole run {time.monotonic() - began:.0f} s"
+        notes = [f"{took}; upstream as Ollama {dialect}{together}"]
         if ours is not None:
             notes.append("ours: " + ours.check_books(bench.answered["ours"]))
     finally:
