@@ -4,6 +4,7 @@ The story of each option is beside it; what a statement may assume afterwards: R
 UTC, foreign keys on, a lock waited for at most some seconds.
 """
 
+import contextvars
 import random
 import time
 from typing import Any
@@ -12,6 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 LOCK_SECONDS = 15.0
+reading: contextvars.ContextVar[bool] = contextvars.ContextVar("reading", default=False)
+"""Whether what runs now only reads: on SQLite its transactions then take no write lock (set for GET and HEAD)."""
 
 
 def engine_options(url: str) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def prepare(engine: sa.Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begun(connection: sa.Connection) -> None:
-        if connection.get_execution_options().get("sqlite_read_only"):
+        if connection.get_execution_options().get("sqlite_read_only", reading.get()):
             connection.exec_driver_sql("BEGIN")
         else:
             begin_immediate(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"))

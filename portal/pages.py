@@ -8,7 +8,7 @@ import datetime as dt
 from flask import Flask, Response, current_app, g, request
 from flask_login import current_user
 
-from portal import i18n, logs, money
+from portal import database, i18n, logs, money
 from portal.ids import new_id
 
 CONTENT_POLICY = (
@@ -21,6 +21,7 @@ CONTENT_POLICY = (
 def init_app(app: Flask) -> None:
     app.before_request(_begin)
     app.after_request(_finish)
+    app.teardown_request(_end)
     app.context_processor(_names)
     app.add_template_filter(money.credits, "credits")
     app.add_template_filter(money.dinars, "dinars")
@@ -29,6 +30,11 @@ def init_app(app: Flask) -> None:
 def _begin() -> None:
     g.request_id = "req_" + new_id()
     logs.request_id.set(g.request_id)
+    database.reading.set(request.method in ("GET", "HEAD"))
+
+
+def _end(_error: BaseException | None) -> None:
+    database.reading.set(False)
 
 
 def _finish(response: Response) -> Response:

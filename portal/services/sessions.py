@@ -80,13 +80,13 @@ def end(token: str) -> None:
 
 
 def _slide(session_id: str, now: dt.datetime, remember: bool) -> None:
-    db.session.execute(
-        sa.update(UserSession)
-        .where(UserSession.id == session_id)
-        .values(seen_at=now, expires_at=now + _lifetime(remember))
-        .execution_options(synchronize_session=False)
-    )
+    # In a transaction of its own, after the one that read: on SQLite a reader that turns writer may be refused at once.
     db.session.commit()
+    with db.engine.connect().execution_options(sqlite_read_only=False) as connection, connection.begin():
+        expires = now + _lifetime(remember)
+        connection.execute(
+            sa.update(UserSession).where(UserSession.id == session_id).values(seen_at=now, expires_at=expires)
+        )
 
 
 def _lifetime(remember: bool) -> dt.timedelta:

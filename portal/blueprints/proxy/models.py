@@ -8,7 +8,6 @@ from flask.typing import ResponseReturnValue
 
 from portal import money
 from portal.blueprints.proxy import bp
-from portal.database import read_only
 from portal.errors import NotFound, ScopeMissing
 from portal.extensions import db
 from portal.models import Usage
@@ -18,7 +17,6 @@ from portal.services.catalog import CatalogModel, read_catalog
 
 
 def _caller() -> Caller:
-    read_only()
     caller = callers.find(callers.key_hash(request.headers.get("Authorization")))
     caller.check()
     if "read" not in caller.scopes:
