@@ -28,7 +28,8 @@ else
   retry = frees + window - now
 end
 local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
-return {allowed, math.max(0, limit - used), retry, newest and newest + window - now or 0, fresh[1] or '', fresh[2] or ''}
+local reset = newest and newest + window - now or 0
+return {allowed, math.max(0, limit - used), retry, reset, fresh[1] or '', fresh[2] or ''}
 """)
 
 PEEK = Script("local f = redis.call('MGET', KEYS[1], KEYS[2]); return {f[1] or '', f[2] or ''}")

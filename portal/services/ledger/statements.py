@@ -52,9 +52,9 @@ class Settlement(NamedTuple):
     """The ledger entry's id, should there be a cost."""
 
     @classmethod
-    def abandoned(cls, id: str, account_id: str, hold: int, provider: str, at: str) -> "Settlement":
+    def abandoned(cls, request: str, account_id: str, hold: int, provider: str, at: str) -> "Settlement":
         """The end of a request nobody runs any more, or that never began: nothing charged, the hold given back."""
-        return cls(id, account_id, hold, "abandoned", 0, 0, False, 0, provider, None, None, at, "system", new_id())
+        return cls(request, account_id, hold, "abandoned", 0, 0, False, 0, provider, None, None, at, "system", new_id())
 
 
 class Statements(Protocol):
