@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from portal.errors import InvalidRequest, UnsupportedCapability
 from portal.services.catalog import CatalogModel
+from portal.services.gateway.reply import UNREADABLE
 
 BYPASSES = frozenset(
     {
@@ -27,6 +28,9 @@ BYPASSES = frozenset(
     }
 )
 """Engine-specific members that change how much is generated, or how long a model stays loaded, behind our back."""
+OURS = BYPASSES | {"model", "messages", "stream", "stream_options", "max_tokens", "n", "tools"}
+"""Members that are read or replaced here. Ollama finds members without regard to case, and the last one wins: a `Model`
+beside our `model` chose the model, a `Max_Tokens` lifted the limit. So no other spelling of these reaches a server."""
 IMAGE_TOKENS = 4096
 """What an image may cost at most in a vision model's context; its base64 text says nothing about that."""
 TEMPLATE_TOKENS = 256
@@ -38,7 +42,10 @@ _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 # Raw quotes can't stand inside a JSON string, so these match the structure of a message and never its text.
 _image_part = re.compile(rb'"type"\s*:\s*"image_url"')
-_image_data = re.compile(rb'"url"\s*:\s*"data:[^"]*"')
+_image_data = re.compile(rb'"(?:image_)?url"\s*:\s*"data:[^"]*"')
+# No encoder writes plain letters as escapes; who does would pass an image by as text.
+_escaped_letter = re.compile(rb"\\u00[4-7]")
+_escape = re.compile(rb"\\(?:u00([4-7][0-9A-Fa-f])|.)", re.DOTALL)
 
 
 class _StreamOptions(msgspec.Struct):
@@ -84,7 +91,7 @@ class Ask:
 
     def upstream_body(self, upstream_name: str, limit: int) -> bytes:
         """The body for the upstream: its own name of the model, the limit the hold covers, usage always asked for."""
-        members = {name: raw for name, raw in self.members.items() if name not in BYPASSES}
+        members = {name: raw for name, raw in self.members.items() if _passes(name)}
         members["model"] = Raw(_encode(upstream_name))
         members["max_tokens"] = Raw(b"%d" % limit)
         if self.stream:
@@ -101,7 +108,7 @@ def read_ask(body: bytes) -> Ask:
     """Read a chat request's body. Raises InvalidRequest naming the member at fault."""
     try:
         members = _decode(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidRequest(reason="the body is not a JSON object") from error
     if "model" not in members:
         raise InvalidRequest(param="model", reason="“model” is missing")
@@ -122,6 +129,8 @@ def read_ask(body: bytes) -> Ask:
             limit = value if limit is None else min(limit, value)
     if (_member(members, "n", _integer, "a whole number") or 1) != 1:
         raise InvalidRequest(param="n", reason="only “n”: 1 is supported")
+    if _escaped_letter.search(messages):
+        messages = _escape.sub(_letter, messages)
     images = len(_image_part.findall(messages)) if b'"image_url"' in messages else 0
     image_bytes = sum(found.end() - found.start() for found in _image_data.finditer(messages)) if images else 0
     return Ask(members, model, stream, bool(options and options.include_usage), limit, len(body) - image_bytes, images)
@@ -133,8 +142,18 @@ def _member(members: dict[str, Raw], name: str, decode, kind: str):  # type: ign
         return None
     try:
         return decode(raw)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidRequest(param=name, reason=f"“{name}” must be {kind}") from error
+
+
+def _passes(name: str) -> bool:
+    if name in OURS:
+        return name not in BYPASSES
+    return name.casefold() not in OURS
+
+
+def _letter(escape: "re.Match[bytes]") -> bytes:
+    return escape[0] if escape[1] in (None, b"5c", b"5C") else bytes((int(escape[1], 16),))
 
 
 def _empty(raw: Raw) -> bool:

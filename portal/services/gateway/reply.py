@@ -22,7 +22,7 @@ _BEGINNING = re.compile(
 )
 _NULL = Raw(b"null")
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""All that msgspec raises for what is no JSON of ours. One that got away would kill the hub's callback: nobody would answer."""
+"""All that msgspec raises for what is no JSON of ours. One that got away would end in the hub: nobody would answer."""
 
 
 class _Choice(msgspec.Struct):

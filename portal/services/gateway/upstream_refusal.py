@@ -19,6 +19,7 @@ from portal.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from portal.services.gateway.reply import UNREADABLE
 from portal.services.gateway.ticket import Ticket
 
 log = logging.getLogger("portal.gateway")
@@ -97,6 +98,6 @@ def _own_fault(ticket: Ticket, text: str) -> PortalError:
 def _text(body: bytes) -> str:
     try:
         error = msgspec.json.decode(body).get("error", "")
-    except (msgspec.DecodeError, AttributeError):
+    except (*UNREADABLE, AttributeError):
         return body[:2000].decode("utf-8", "replace")
     return str(error.get("message", "")) if isinstance(error, dict) else str(error)
