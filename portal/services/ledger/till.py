@@ -56,6 +56,11 @@ class Till:
         self._sent = False
         self._late: deque[Settlement] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the next batch."""
+        return len(self._queue)
+
     def hold(self, hold: Hold) -> None:
         """Set the hold's amount aside and open its usage row; durable when this returns.
 
