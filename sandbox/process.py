@@ -10,10 +10,12 @@ Uses only the standard library, so that any suite can import it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -58,25 +60,28 @@ class SandboxProcess:
         """Start and wait until it answers. Raises SandboxError with its last words."""
         if self._process is not None:
             return self
+        # A file and not a pipe: nobody reads along, and a full pipe would stop the whole process.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
         env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(  # noqa: S603
-            self._command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            self._command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
         )
         self.url = self._await_ready(self._process)
         return self
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> str:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
         deadline = time.monotonic() + self._wait_s
         os.set_blocking(process.stdout.fileno(), False)
         heard = b""
         while time.monotonic() < deadline:
-            heard += process.stdout.read() or b""
+            with contextlib.suppress(BlockingIOError):
+                heard += os.read(process.stdout.fileno(), 4096)
             for line in heard.decode(errors="replace").splitlines(keepends=True):
                 if line.startswith(READY) and line.endswith("\n"):
                     return line.removeprefix(READY).strip()
             if process.poll() is not None:
-                last_words = process.stderr.read().decode(errors="replace").strip()
+                last_words = self.complaints()
                 self.stop()
                 raise SandboxError(last_words or f"the sandbox left with code {process.returncode}")
             time.sleep(0.01)
@@ -99,9 +104,14 @@ class SandboxProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(5)
-        for pipe in (process.stdin, process.stdout, process.stderr):
+        self._said.close()
+        for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
+
+    def complaints(self) -> str:
+        """What it has written to stderr so far: empty unless something is wrong with the sandbox itself."""
+        return os.pread(self._said.fileno(), 1_000_000, 0).decode(errors="replace").strip()
 
     def __enter__(self) -> SandboxProcess:
         return self.start()

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+import gevent
+
 from sandbox.journal import Entry
 from sandbox.wire import Exchange, PeerLeft
 
@@ -26,6 +28,7 @@ from .runners import BUSY, LeftWhileWaiting, ServerBusy, wait_any
 if TYPE_CHECKING:
     from .server import OllamaServer
 
+FAIR = 16  # deltas after which a stream without pauses lets the others, and the watch on its client, have their turn
 REPEATS = 31  # more than 30 equal tokens running make the real server hang up without a word
 
 
@@ -194,6 +197,8 @@ class Answer:
                     self.framer.send(frame)
                 self._count(event)
             self.entry.deltas_sent = self.sent
+            if self.sent % FAIR == 0:
+                gevent.sleep(0)
         self._check_complete()
         self.framer.flush()
         self.entry.outcome = "fault" if self.entry.fault else "done"

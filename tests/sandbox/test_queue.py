@@ -82,6 +82,17 @@ def test_leaving_in_the_middle_is_noticed_at_once_and_stops_at_the_next_token(
     assert sandbox.counters()["client_left"] == 1
 
 
+def test_leaving_a_stream_without_pauses_is_noticed_too(sandbox: SandboxProcess) -> None:
+    """GW-04: a flood must not keep the watch from its turn."""
+    sandbox.control(tokens=100_000)
+    call = Call(sandbox, asked=body(stream=True))
+    call.first_line()
+    call.leave()
+    entry = sandbox.wait_for(lambda seen: seen[-1]["outcome"] == "client_left")[-1]
+    assert entry["deltas_sent"] < 100_000
+    assert sandbox.complaints() == ""
+
+
 @pytest.mark.parametrize("asked", [body(stream=True), body(stream=False)])
 def test_leaving_a_silent_server_is_noticed_at_once(sandbox: SandboxProcess, asked: dict[str, object]) -> None:
     """GW-04: before any byte, streamed or not; with prefill_blind the slot stays taken until the prompt is read."""
