@@ -184,7 +184,8 @@ class Launch:
         self.children.remove(child)
         del self.watches[name]
         if child.exit_code != 0:
-            raise Trouble("\n".join([f"“{' '.join(argv[1:])}” failed:", *("  " + line for line in child.last_lines())]))
+            words = " ".join([Path(argv[0]).name, *argv[1:]])
+            raise Trouble("\n".join([f"“{words}” failed:", *("  " + line for line in child.last_lines())]))
         return child.last_lines(50)
 
     def _start_redis(self) -> None:

@@ -12,7 +12,7 @@ NOWHERE = "http://127.0.0.1:9"
 """The discard port: a request that should never be made is refused at once."""
 
 
-def portal_environment(instance: Path, **settings: str | int) -> dict[str, str]:
+def portal_environment(instance: Path, **settings: object) -> dict[str, str]:
     """Everything a portal process needs. `settings` are the contract's variables, by their own names."""
     own_env_file = instance / "empty.env"
     if not own_env_file.exists():

@@ -1,0 +1,1 @@
+"""The developer's side: `make run` and what it stands on."""
