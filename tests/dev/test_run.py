@@ -1,4 +1,4 @@
-"""`make run` as a stranger meets it: ready, answering, gone without a trace. Everything real, in a folder of its own."""
+"""`make run` as a stranger meets it: ready, answering, gone without a trace. Everything real, in its own folder."""
 
 import json
 import os
