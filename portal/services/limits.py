@@ -6,16 +6,34 @@ time is the store's own, so that no host's clock decides. When the store is away
 
 from typing import NamedTuple
 
-from portal.freshness import PREFIX
+from portal.freshness import PREFIX, SECONDS
+from portal.ids import new_id
 from portal.pipeline import Script, Scripts
 
 WINDOW_MS = 60_000
 
-TAKE = Script("""
+# A token that is missing is made here. "None" was a token like any other, and the same before a flush of the store and
+# after it: a worker that remembered a caller under it believed a key that had been revoked in between.
+_TOKENS = f"""
+local function tokens(account, catalog, new)
+  local found = redis.call('MGET', account, catalog)
+  for i, key in ipairs({{account, catalog}}) do
+    if not found[i] then
+      found[i] = new
+      redis.call('SET', key, new, 'EX', {SECONDS})
+    end
+  end
+  return found
+end
+"""
+
+TAKE = Script(
+    _TOKENS
+    + """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-local fresh = redis.call('MGET', KEYS[2], KEYS[3])
+local fresh = tokens(KEYS[2], KEYS[3], ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
 local used = redis.call('ZCARD', KEYS[1])
 local allowed, retry = 0, 0
@@ -29,10 +47,11 @@ else
 end
 local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
 local reset = newest and newest + window - now or 0
-return {allowed, math.max(0, limit - used), retry, reset, fresh[1] or '', fresh[2] or ''}
-""")
+return {allowed, math.max(0, limit - used), retry, reset, fresh[1], fresh[2]}
+"""
+)
 
-PEEK = Script("local f = redis.call('MGET', KEYS[1], KEYS[2]); return {f[1] or '', f[2] or ''}")
+PEEK = Script(_TOKENS + "return tokens(KEYS[1], KEYS[2], ARGV[1])")
 
 
 class Taken(NamedTuple):
@@ -57,7 +76,8 @@ def take(scripts: Scripts, account_id: str, limit: int, request_id: str) -> Take
 
 def tokens(scripts: Scripts, account_id: str) -> tuple[bytes, bytes]:
     """The freshness tokens of an account and of the catalogue. Raises StoreAway."""
-    account, catalog = scripts.run(PEEK, (f"{PREFIX}account:{account_id}", PREFIX + "catalog"), ())
+    keys = (f"{PREFIX}account:{account_id}", PREFIX + "catalog")
+    account, catalog = scripts.run(PEEK, keys, (new_id(),))
     return account, catalog
 
 
