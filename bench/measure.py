@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.accounting import Memory, cpu_seconds, memory
 from bench.native import Mock, load
-from bench.processes import BenchError
+from bench.processes import BenchError, die_with_parent
 from bench.systems import System
 
 SETTLING_SECONDS = 0.3
@@ -121,7 +121,11 @@ class Bench:
             ["-c", str(s.open_streams), "-n", str(s.open_streams), "-s", "-t", str(chunks), "-r", str(s.open_ramp)],
         )
         client = subprocess.Popen(
-            [str(self.build / "load"), *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
+            [str(self.build / "load"), *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
         )
         try:
             deadline = time.monotonic() + chunks + 60

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.processes import BenchError, Processes
+from bench.processes import BenchError, Processes, die_with_parent
 
 SOURCE = Path(__file__).resolve().parent / "native"
 PROGRAMS = {"mock": ("mock.c",), "load": ("load.c", "reply.c")}
@@ -74,6 +74,7 @@ def load(build: Path, arguments: list[str], *, seconds: float) -> dict[str, Any]
         timeout=seconds,
         check=False,
         start_new_session=True,
+        preexec_fn=die_with_parent,
     )
     if done.returncode:
         raise BenchError(f"load {' '.join(arguments)}: {done.stderr.strip()}")

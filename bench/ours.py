@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from bench.processes import BenchError
+from bench.processes import BenchError, die_with_parent
 from bench.systems import PORTS, Ground, Missing, System
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -114,6 +114,7 @@ class Ours:
             timeout=120,
             check=False,
             start_new_session=True,
+            preexec_fn=die_with_parent,
         )
         if done.returncode:
             raise BenchError(f"{' '.join(words)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")

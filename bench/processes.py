@@ -54,7 +54,7 @@ class Processes:
                 user=identity.pw_uid if identity else None,
                 group=identity.pw_gid if identity else None,
                 extra_groups=[] if identity else None,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         self.running.append((name, process, stop))
         return process.pid
@@ -101,6 +101,6 @@ def refuse_taken_ports(ports: Mapping[str, int]) -> None:
                 raise BenchError(f"port {port}, meant for {name}, is taken; choose others with --port-base") from error
 
 
-def _die_with_parent() -> None:
-    # Killed with -9, we can stop nobody: then the kernel does.
+def die_with_parent() -> None:
+    """For `preexec_fn`: killed with -9, we can stop nobody; then the kernel does."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
