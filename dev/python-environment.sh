@@ -29,9 +29,10 @@ if command -v uv >/dev/null; then
   fi
   uv pip install --quiet --python .venv/bin/python --require-hashes -r "$lock"
 else
-  if ! usable .venv/bin/python || ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+  if ! usable .venv/bin/python; then
     python=$(find_python)
     "$python" -m venv --clear .venv
   fi
+  .venv/bin/python -c 'import pip' 2>/dev/null || .venv/bin/python -m ensurepip >/dev/null # one that uv made has none
   .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r "$lock"
 fi
