@@ -76,9 +76,10 @@ def test_leaving_in_the_middle_is_noticed_at_once_and_stops_at_the_next_token(
     left_at = time.time()
     call.leave(rudely=rudely)
     entry = sandbox.wait_for(lambda seen: seen[-1]["outcome"] == "client_left")[-1]
-    assert 0 <= entry["client_left_at"] - left_at < 0.1
-    assert entry["stop_lag_ms"] < 100
-    assert entry["deltas_sent"] < 50
+    # The stream would last 20 s. An idle machine takes a millisecond or two; the bounds are for one that is crowded.
+    assert 0 <= entry["client_left_at"] - left_at < 1
+    assert entry["stop_lag_ms"] < 1000
+    assert entry["deltas_sent"] < 100
     assert sandbox.counters()["client_left"] == 1
 
 
@@ -101,13 +102,13 @@ def test_leaving_a_silent_server_is_noticed_at_once(sandbox: SandboxProcess, ask
     sandbox.wait_for(lambda seen: len(seen) == 1)
     call.leave()
     entry = sandbox.wait_for(lambda seen: seen[-1]["outcome"] == "client_left", 2)[-1]
-    assert entry["stop_lag_ms"] < 50
-    sandbox.control(delay_first_ms=300, prefill_blind=True)
+    assert entry["stop_lag_ms"] < 1000  # of 10 s
+    sandbox.control(delay_first_ms=1000, prefill_blind=True)
     call = Call(sandbox, asked=asked)
     sandbox.wait_for(lambda seen: len(seen) == 2)
     call.leave()
     entry = sandbox.wait_for(lambda seen: seen[-1]["outcome"] == "client_left", 2)[-1]
-    assert entry["client_left_ms"] < 200 < 300 <= entry["stopped_ms"]
+    assert entry["client_left_ms"] < 900 < 1000 <= entry["stopped_ms"]
 
 
 def test_who_leaves_the_line_frees_the_place(sandbox: SandboxProcess) -> None:

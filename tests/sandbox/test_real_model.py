@@ -50,7 +50,7 @@ def test_leaving_stops_the_engine(real: SandboxProcess) -> None:
     call.first_line()
     call.leave()
     entry = real.wait_for(lambda seen: seen[-1]["outcome"] == "client_left")[-1]
-    assert entry["stop_lag_ms"] < 100
+    assert entry["stop_lag_ms"] < 1000
     assert real.state()["runners"][SMALL]["running"] == 0
 
 
