@@ -5,6 +5,7 @@ Nothing is ever ended by its name: other people's servers may be called the same
 
 import contextlib
 import ctypes
+import functools
 import os
 import pwd
 import signal
@@ -54,7 +55,7 @@ class Processes:
                 user=identity.pw_uid if identity else None,
                 group=identity.pw_gid if identity else None,
                 extra_groups=[] if identity else None,
-                preexec_fn=die_with_parent,
+                preexec_fn=functools.partial(die_with_parent, stop),
             )
         self.running.append((name, process, stop))
         return process.pid
@@ -101,6 +102,9 @@ def refuse_taken_ports(ports: Mapping[str, int]) -> None:
                 raise BenchError(f"port {port}, meant for {name}, is taken; choose others with --port-base") from error
 
 
-def die_with_parent() -> None:
-    """For `preexec_fn`: killed with -9, we can stop nobody; then the kernel does."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
+    """For `preexec_fn`: killed with -9, we can stop nobody; then the kernel does.
+
+    how: SIGKILL only for what has no children: they would not be told, and an orphaned nginx worker keeps its port.
+    """
+    LIBC.prctl(PR_SET_PDEATHSIG, how)
