@@ -1,4 +1,4 @@
-"""Who calls the portal in these suites: for every suite people of its own, so that none spends another's minute or credit.
+"""Who calls the portal in these suites: people of its own for each, so that none spends another's minute or credit.
 
 Made through the product's own rules in its own process, before the web server starts. What tests learn of them is a
 mapping of role → key (`python/portal_under_test.py` tells the roles).

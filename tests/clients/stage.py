@@ -1,4 +1,4 @@
-"""What the suites play on: an own Redis, a migrated SQLite, the sandbox with the real small model, gunicorn; all of it gone afterwards.
+"""What the suites play on: Redis, a migrated SQLite, the sandbox with the real small model, gunicorn; gone afterwards.
 
 Knows nothing of clients. The story continues in `run.py`, which hands the addresses to each suite.
 """
@@ -8,15 +8,20 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+import sqlalchemy as sa
+
 from dev.embedded_redis import server_binary
+from dev.log_watch import TRACEBACK
 from portal import create_app
 from portal.config import load_settings
 from portal.extensions import db
+from portal.models import Usage, Wallet
 from sandbox.process import SandboxProcess
 from tests.clients.cast import prepare
 from tests.services.environment import ROOT, TOOLS, portal_environment
@@ -58,23 +63,24 @@ class Stage:
             )
             for command in (("db", "upgrade"), ("seed",)):
                 self.flask(*command)
-            self.keys = self._cast()
+            self._app = create_app(load_settings(self._environ))
+            self._stack.callback(self._leave_app)
+            self.keys = prepare(self._app, self._suites)
             self._web = Web(WORKERS, self._environ, folder / "web.log")
             self._stack.callback(self._web.stop)
             self.url, self.sandbox_url = self._web.url, sandbox.url
             self._stack = self._stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stack.close()
 
-    def _cast(self) -> dict[str, dict[str, str]]:
-        app = create_app(load_settings(self._environ))
-        keys = prepare(app, self._suites)
-        with app.app_context():
+    def _leave_app(self) -> None:
+        with self._app.app_context():
             db.engine.dispose()
-        app.extensions["store"].close()
-        return keys
+        self._app.extensions["store"].close()
 
     def flask(self, *command: str) -> str:
         """Run one of the product's commands. Returns what it said; raises StageError with it when it fails."""
@@ -86,6 +92,21 @@ class Stage:
             raise StageError(f"flask {' '.join(command)}:\n{done.stdout}{done.stderr}".strip())
         return done.stdout.strip()
 
-    def errors(self) -> list[str]:
-        """The errors the portal logged so far, in plain words."""
-        return self._web.errors()
+    def expect_nothing_open(self, seconds: float = 5) -> None:
+        """Every request is settled and no credit held. Raises StageError with what is still open after the seconds."""
+        deadline = time.monotonic() + seconds
+        while left := self._open():
+            if time.monotonic() > deadline:
+                raise StageError(f"still open: {left}")
+            time.sleep(0.1)
+
+    def _open(self) -> list[str]:
+        with self._app.app_context():
+            usage = db.session.scalars(sa.select(Usage.id).where(Usage.state == "open")).all()
+            held = db.session.scalars(sa.select(Wallet.account_id).where(Wallet.held > 0)).all()
+        return [f"request {one}" for one in usage] + [f"hold of account {one}" for one in held]
+
+    def expect_no_crash(self) -> None:
+        """No traceback in the portal's log. Raises StageError with those there are."""
+        if crashes := [told for told in self._web.errors() if TRACEBACK in told]:
+            raise StageError("\n".join(crashes))

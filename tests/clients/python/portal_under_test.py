@@ -10,6 +10,7 @@ thrifty: credit for one request at a time
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import time
@@ -27,6 +28,10 @@ PLAIN = "smollm2:135m"
 SLASHED = "portal/tiny:1b"
 OPERATOR = "operator-account-name"
 """What a server's own errors betray of the operator, and the portal must not."""
+# One red pixel.
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+)
 
 URL = os.environ["PORTAL_URL"]
 BASE_URL = URL + "/v1"

@@ -21,13 +21,15 @@ def _calm() -> Iterator[None]:
 
 @pytest.fixture
 def make_client() -> Iterator[MakeClient]:
-    """`make_client(role, retries)` gives a client and the list of what it received. retries: the SDK's own, 2 as shipped."""
+    """`make_client(role, retries)` gives a client and what it received. retries: the SDK's own, 2 as shipped."""
     made: list[Any] = []
 
     def make(role: str = "customer", retries: int = 2) -> tuple[Any, Requests]:
         seen = Requests()
         http = openai.DefaultHttpxClient(event_hooks={"response": [seen.hook]})
-        made.append(openai.OpenAI(base_url=BASE_URL, api_key=KEYS[role], max_retries=retries, timeout=30, http_client=http))
+        made.append(
+            openai.OpenAI(base_url=BASE_URL, api_key=KEYS[role], max_retries=retries, timeout=30, http_client=http)
+        )
         return made[-1], seen
 
     yield make
@@ -44,6 +46,4 @@ def client(make_client: MakeClient) -> Any:
 @pytest.fixture
 def async_client() -> Any:
     """For one `asyncio.run`: `async with async_client() as client`."""
-    return lambda role="customer": openai.AsyncOpenAI(
-        base_url=BASE_URL, api_key=KEYS[role], max_retries=0, timeout=30
-    )
+    return lambda role="customer": openai.AsyncOpenAI(base_url=BASE_URL, api_key=KEYS[role], max_retries=0, timeout=30)

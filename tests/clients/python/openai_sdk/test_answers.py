@@ -21,7 +21,11 @@ def test_an_answer_is_complete_and_typed(client: Any) -> None:
     first = client.chat.completions.create(model=TEXT, messages=ASK)
     second = client.chat.completions.create(model=TEXT, messages=ASK)
     choice = first.choices[0]
-    assert (choice.message.role, choice.message.content, choice.finish_reason) == ("assistant", "One two three four.", "stop")
+    assert (choice.message.role, choice.message.content, choice.finish_reason) == (
+        "assistant",
+        "One two three four.",
+        "stop",
+    )
     assert choice.message.refusal is None and choice.logprobs is None and not choice.message.tool_calls
     assert first.object == "chat.completion" and first.created > 1_700_000_000
     assert first.model == TEXT
@@ -67,7 +71,11 @@ def test_the_cost_told_is_the_cost_taken(client: Any) -> None:
     assert float(after.headers["x-portal-credits"]) == cost == usage.model_extra["credits"]
     assert round(float(before.headers["x-portal-balance"]) - float(after.headers["x-portal-balance"]), 3) == cost
     told = record(after.headers["x-request-id"])
-    assert (told["credits"], told["outcome"], told["usage"]["completion_tokens"]) == (cost, "ok", usage.completion_tokens)
+    assert (told["credits"], told["outcome"], told["usage"]["completion_tokens"]) == (
+        cost,
+        "ok",
+        usage.completion_tokens,
+    )
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
@@ -98,13 +106,22 @@ def test_seed_stop_and_sampling_reach_the_server(client: Any) -> None:
     assert answer.choices[0].message.content == "one two three "
     assert answer.choices[0].finish_reason == "stop"
     options = last_chat()["native"]["options"]
-    expected = {"seed": 42, "stop": ["STOP"], "temperature": 0.25, "top_p": 0.5, "frequency_penalty": 0.5, "presence_penalty": -0.5}
+    expected = {
+        "seed": 42,
+        "stop": ["STOP"],
+        "temperature": 0.25,
+        "top_p": 0.5,
+        "frequency_penalty": 0.5,
+        "presence_penalty": -0.5,
+    }
     assert {name: options.get(name) for name in expected} == expected
 
 
 def test_the_users_key_and_identity_stay_here(client: Any) -> None:
     """API-01: what a client tells of its user is not passed on to the server."""
-    client.chat.completions.create(model=TEXT, messages=ASK, extra_headers={"x-openwebui-user-email": "someone@example.com"})
+    client.chat.completions.create(
+        model=TEXT, messages=ASK, extra_headers={"x-openwebui-user-email": "someone@example.com"}
+    )
     headers = {name.lower(): value for name, value in last_chat()["headers"].items()}
     assert "rsk_" not in str(headers) and "someone@example.com" not in str(headers)
     assert not [name for name in headers if name.startswith("x-stainless")]

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pydantic
 import pytest
-from portal_under_test import PLAIN, TEXT, VISION, last_chat
+from portal_under_test import PLAIN, PNG, TEXT, VISION, last_chat
 
 WEATHER = {
     "type": "function",
@@ -24,10 +24,6 @@ WEATHER = {
     },
 }
 ASK = [{"role": "user", "content": "What does get_weather say of the weather in Kuwait City, in celsius?"}]
-# One red pixel.
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
-)
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + base64.b64encode(PNG).decode()}}
 
 
@@ -103,7 +99,11 @@ def test_an_image_reaches_a_model_that_sees(client: Any) -> None:
 @pytest.mark.parametrize(
     ("model", "wish", "param"),
     [
-        (TEXT, {"messages": [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, IMAGE]}]}, "messages"),
+        (
+            TEXT,
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, IMAGE]}]},
+            "messages",
+        ),
         (PLAIN, {"messages": ASK, "tools": [WEATHER]}, "tools"),
         (PLAIN, {"messages": ASK, "reasoning_effort": "high"}, None),
     ],
