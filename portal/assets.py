@@ -41,6 +41,8 @@ def _manifest() -> dict[str, str]:
 
 
 def _keep(response: Response) -> Response:
+    if request.endpoint == "static" and response.status_code == 304:
+        response.close()  # it has no body, so nobody else closes the file that was opened for it
     if request.endpoint == "static" and "v" in request.args and response.status_code in (200, 206, 304):
         response.cache_control.no_cache = None
         response.cache_control.public = True

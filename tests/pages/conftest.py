@@ -1,0 +1,55 @@
+"""One served portal for the browser tests of a file, with Layla's account full of things and Zaid's empty."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from werkzeug.serving import make_server
+
+from dev.ports import free_port
+from portal import create_app
+from portal.config import load_settings
+from portal.extensions import db
+from tests.pages.history import give_history
+from tests.services.cast import Cast
+from tests.services.databases import Engine
+from tests.services.environment import portal_environment
+from tests.services.redis_server import RedisServer
+
+
+@dataclass(frozen=True)
+class Site:
+    """A portal that a browser can reach, and the people in it."""
+
+    url: str
+    cast: Cast
+
+
+@pytest.fixture(scope="module")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, sqlite_engine: Engine, _redis_server: RedisServer
+) -> Iterator[Site]:
+    _redis_server.start()
+    _redis_server.client.flushall()
+    url = f"http://127.0.0.1:{free_port()}"
+    database = sqlite_engine.fresh("seeded")
+    settings = portal_environment(
+        tmp_path_factory.mktemp("site"), DATABASE_URL=database, REDIS_URL=_redis_server.url, BASE_URL=url
+    )
+    app = create_app(load_settings(settings))
+    cast = Cast(app)
+    give_history(app, cast.layla)
+    assert cast.zaid
+    server = make_server("127.0.0.1", int(url.rpartition(":")[2]), app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield Site(url, cast)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+    app.extensions["store"].close()
+    sqlite_engine.server.drop(database)
