@@ -156,7 +156,12 @@ class Plain:
         body, headers = asked(key, body, headers)
         response = self._client.open(path, method=method, data=body, headers=headers, buffered=False)
         found = {name.lower(): value for name, value in response.headers}
-        return Answer(response.status_code, found, (p for p in response.iter_encoded() if p), response.close)
+
+        def pieces() -> Iterator[bytes]:
+            yield from filter(None, response.iter_encoded())
+            response.close()  # as a server does after the last piece
+
+        return Answer(response.status_code, found, pieces(), response.close)
 
     def close(self) -> None:
         """Nothing is open."""
