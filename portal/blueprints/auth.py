@@ -67,11 +67,13 @@ def enter() -> Page:
         return render_template("auth/login.html", form=form, refused=False, next=request.form.get("next")), 422
     remember = bool(form.remember.data)
     try:
-        token = sign_in.sign_in(form.email.data, form.password.data, _browser(remember=remember))
+        token = sign_in.sign_in(form.email.data or "", form.password.data or "", _browser(remember=remember))
     except sign_in.SignInRefused:
         return render_template("auth/login.html", form=form, refused=True, next=request.form.get("next")), 401
     except TooManyAttempts as slow:
-        return render_template("auth/login.html", form=form, refused=False, slow=slow, next=request.form.get("next")), 429
+        return render_template(
+            "auth/login.html", form=form, refused=False, slow=slow, next=request.form.get("next")
+        ), 429
     return _entered(token, _target(), remember=remember)
 
 

@@ -47,7 +47,10 @@ def countries(language: str) -> tuple[tuple[str, str], ...]:
     names = Locale.parse(language).territories
     others = sorted(phones.countries() - set(phones.GULF), key=lambda code: _sorted_as(names.get(code, code)))
     # Isolated, or the plus sign jumps to the other end of the digits in an Arabic line.
-    return tuple((code, f"{names.get(code, code)} (\u2066+{phones.calling_code(code)}\u2069)") for code in (*phones.GULF, *others))
+    return tuple(
+        (code, f"{names.get(code, code)} (\u2066+{phones.calling_code(code)}\u2069)")
+        for code in (*phones.GULF, *others)
+    )
 
 
 def _sorted_as(name: str) -> str:

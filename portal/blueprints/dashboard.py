@@ -32,5 +32,10 @@ def show() -> str:
 
 
 def _latest_requests(account_id: str) -> Sequence[Usage]:
-    query = sa.select(Usage).where(Usage.account_id == account_id).order_by(Usage.created_at.desc(), Usage.id.desc()).limit(LATEST)
+    query = (
+        sa.select(Usage)
+        .where(Usage.account_id == account_id)
+        .order_by(Usage.created_at.desc(), Usage.id.desc())
+        .limit(LATEST)
+    )
     return db.session.scalars(query).all()

@@ -37,7 +37,14 @@ def init_app(app: Flask) -> None:
     assets.init_app(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
-        ways=WAYS, signed_in=_signed_in, in_language=in_language, language_names=LANGUAGE_NAMES, theme=_theme, moment=moment, day_of=day_of, ago=ago
+        ways=WAYS,
+        signed_in=_signed_in,
+        in_language=in_language,
+        language_names=LANGUAGE_NAMES,
+        theme=_theme,
+        moment=moment,
+        day_of=day_of,
+        ago=ago,
     )
 
 
@@ -61,14 +68,14 @@ def _theme() -> str | None:
 def moment(instant: dt.datetime) -> str:
     """`21 Nov 2026, 14:05`, in the portal's zone."""
     pattern = "d MMM yyyy، HH:mm" if i18n.language() == "ar" else "d MMM yyyy, HH:mm"
-    return format_datetime(instant, pattern)
+    return str(format_datetime(instant, pattern))
 
 
 def day_of(instant: dt.datetime) -> str:
     """`21 Nov 2026`, in the portal's zone."""
-    return format_datetime(instant, "d MMM yyyy")
+    return str(format_datetime(instant, "d MMM yyyy"))
 
 
 def ago(instant: dt.datetime) -> str:
     """`3 hours ago`."""
-    return format_timedelta(instant - utcnow(), add_direction=True, threshold=1)
+    return str(format_timedelta(instant - utcnow(), add_direction=True, threshold=1))

@@ -25,13 +25,19 @@ def create() -> Page:
     form = KeyForm()
     try:
         new = api_keys.create(
-            caller.account.id, caller.user.id, label=form.label.data or "", scopes=form.chosen_scopes(), days=form.chosen_days()
+            caller.account.id,
+            caller.user.id,
+            label=form.label.data or "",
+            scopes=form.chosen_scopes(),
+            days=form.chosen_days(),
         )
     except api_keys.KeyRefused as refused:
         form.show(refused.problems)
         rows = api_keys.of_account(caller.account.id)
         return render_template("keys/index.html", form=form, keys=rows, now=utcnow()), 422
-    return render_template("keys/created.html", key=new.row, secret=new.secret, model=plans.first_model(caller.account.plan.rank))
+    return render_template(
+        "keys/created.html", key=new.row, secret=new.secret, model=plans.first_model(caller.account.plan.rank)
+    )
 
 
 @bp.get("/keys/<key_id>/delete")

@@ -123,7 +123,9 @@ def password_problem(password: str, email: str, phone: str) -> LazyString | None
     if len(password) > passwords.LONGEST:
         return _l("Use at most 1,024 characters.")
     if passwords.is_common(password) or len(set(password)) < 3:
-        return _l("This password is among the first that are guessed. Choose another one, for example three unrelated words.")
+        return _l(
+            "This password is among the first that are guessed. Choose another one, for example three unrelated words."
+        )
     guess = password.casefold()
     if guess in {email, email.partition("@")[0], phone, phone.lstrip("+")}:
         return _l("Do not use your e-mail address or phone number as the password.")
@@ -131,7 +133,9 @@ def password_problem(password: str, email: str, phone: str) -> LazyString | None
 
 
 def _taken(user: User) -> dict[str, LazyString]:
-    rows = db.session.execute(sa.select(User.email, User.phone).where(sa.or_(User.email == user.email, User.phone == user.phone))).all()
+    rows = db.session.execute(
+        sa.select(User.email, User.phone).where(sa.or_(User.email == user.email, User.phone == user.phone))
+    ).all()
     db.session.commit()  # gives the connection back before the slow hash
     problems: dict[str, LazyString] = {}
     if any(row.email == user.email for row in rows):

@@ -45,7 +45,9 @@ class KeyRefused(Exception):
         self.problems = problems
 
 
-def create(account_id: str, user_id: str, *, label: str, scopes: Collection[str] = ("read", "write"), days: int | None = None) -> NewKey:
+def create(
+    account_id: str, user_id: str, *, label: str, scopes: Collection[str] = ("read", "write"), days: int | None = None
+) -> NewKey:
     """Make a key. days: until it expires, None for never.
 
     Raises KeyRefused with every problem at once.
@@ -85,7 +87,9 @@ def create(account_id: str, user_id: str, *, label: str, scopes: Collection[str]
 def of_account(account_id: str, *, limit: int = 200) -> Sequence[ApiKey]:
     """The account's keys: those in use first, then the deleted ones, the newest first in each."""
     order = (ApiKey.revoked_at.is_not(None), ApiKey.created_at.desc(), ApiKey.id.desc())
-    return db.session.scalars(sa.select(ApiKey).where(ApiKey.account_id == account_id).order_by(*order).limit(limit)).all()
+    return db.session.scalars(
+        sa.select(ApiKey).where(ApiKey.account_id == account_id).order_by(*order).limit(limit)
+    ).all()
 
 
 def find(account_id: str, key_id: str) -> ApiKey:
@@ -114,5 +118,9 @@ def delete(account_id: str, key_id: str) -> ApiKey:
 
 
 def _usable(account_id: str) -> int:
-    query = sa.select(sa.func.count()).select_from(ApiKey).where(ApiKey.account_id == account_id, ApiKey.revoked_at.is_(None))
+    query = (
+        sa.select(sa.func.count())
+        .select_from(ApiKey)
+        .where(ApiKey.account_id == account_id, ApiKey.revoked_at.is_(None))
+    )
     return db.session.scalar(query) or 0

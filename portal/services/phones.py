@@ -32,7 +32,7 @@ def e164(text: str, country: str) -> str | None:
 
 
 def readings(text: str) -> list[str]:
-    """What a number typed at sign-in may mean: there is no country field, so each Gulf country is tried, Kuwait first."""
+    """What a number typed at sign-in may mean: no country field there, so each Gulf country is tried, Kuwait first."""
     found = (e164(text, country) for country in GULF)
     return list(dict.fromkeys(number for number in found if number))
 

@@ -1,4 +1,4 @@
-"""What the plans offer, for the pages that show it: plans as their rows have them, models as the gateway's own gate has.
+"""What the plans offer, for the pages: plans as their rows have them, models as the gateway's own gate has them.
 
 Prices, limits and names live in rows that operators edit; no template and no translation repeats one.
 """

@@ -53,11 +53,13 @@ def sign_in(identifier: str, password: str, browser: Browser) -> str:
     return token
 
 
-def _find(email: str | None, numbers: list[str]) -> sa.Row[tuple[str, str, str, bool]] | None:
+def _find(email: str | None, numbers: list[str]) -> sa.Row[str, str, str, bool] | None:
     known = User.email == email if email else User.phone.in_(numbers or [""])
     suspended = sa.or_(User.suspended_at.is_not(None), Account.suspended_at.is_not(None)).label("suspended")
     rows = db.session.execute(
-        sa.select(User.id, User.phone, User.password_hash, suspended).outerjoin(Account, Account.owner_id == User.id).where(known)
+        sa.select(User.id, User.phone, User.password_hash, suspended)
+        .outerjoin(Account, Account.owner_id == User.id)
+        .where(known)
     ).all()
     db.session.commit()  # gives the connection back: the check that follows takes 30 ms
     # A local number may exist in two countries of the Gulf: the nearer one is meant, the other signs in with its code.

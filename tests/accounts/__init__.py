@@ -1,1 +1,1 @@
-"""Signing up and in, sessions, passwords, phone numbers, keys: the rules, and their doors asked as a browser asks them."""
+"""Signing up and in, sessions, passwords, phone numbers, keys: the rules, and their doors as a browser asks."""

@@ -26,7 +26,7 @@ def _create(client: FlaskClient, **form: str | list[str]) -> TestResponse:
 def _secret(page: str) -> str:
     found = set(KEY.findall(page))
     assert len(found) == 1, "exactly one key is on the page"
-    return found.pop()
+    return str(found.pop())
 
 
 def test_a_key_is_shown_once_with_examples_to_paste(app: Flask, cast: Cast) -> None:
@@ -59,7 +59,9 @@ def test_only_the_hash_is_stored(app: Flask, cast: Cast) -> None:
 def test_the_list_tells_keys_apart(app: Flask, cast: Cast) -> None:
     """KEY-02: first 12 characters, label, scopes, created, last used, state."""
     client = cast.sign_in(cast.layla)
-    secret = _secret(_create(client, label="Shop", scopes=["read", "delete"], scopes_shown="1", expires="30").get_data(as_text=True))
+    secret = _secret(
+        _create(client, label="Shop", scopes=["read", "delete"], scopes_shown="1", expires="30").get_data(as_text=True)
+    )
     page = client.get("/keys?lang=en").get_data(as_text=True)
     row = page[page.index("<bdi>Shop</bdi>") :].partition("</tr>")[0]
     for expected in (secret[:12], "Read, Delete", "Not yet", "Active", "until", "<time datetime="):
@@ -159,7 +161,7 @@ def test_a_deletion_marks_the_account_changed(app: Flask, cast: Cast) -> None:
         after = store.client().get(f"fresh:account:{cast.layla.account_id}")
     assert after is not None
     assert after != before
-    assert not bytes(after).startswith(b"?"), "the change is committed: what is read now may be remembered"
+    assert not str(after).startswith("b'?"), "the change is committed: what is read now may be remembered"
 
 
 def test_zaid_finds_nothing_behind_laylas_key(app: Flask, cast: Cast) -> None:

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from portal.extensions import db
 from portal.models import Account, User, UserSession
 from portal.services import attempts
+from portal.services.sessions import Browser
 from tests.accounts.forms import is_signed_in, log_in
 from tests.services.cast import PASSWORD, Cast
 from tests.services.portal_app import MakeApp
@@ -23,7 +24,15 @@ LINE = re.compile(r"auth_failure ip=(\S+) reason=(\w+) email=([A-Za-z0-9@._+-]*)
 
 @pytest.mark.parametrize(
     "identifier",
-    ["layla@example.com", " LAYLA@Example.com ", "+96550000101", "0096550000101", "96550000101", "5000 0101", "٥٠٠٠٠١٠١"],
+    [
+        "layla@example.com",
+        " LAYLA@Example.com ",
+        "+96550000101",
+        "0096550000101",
+        "96550000101",
+        "5000 0101",
+        "٥٠٠٠٠١٠١",
+    ],
 )
 def test_any_spelling_of_address_or_number_opens(client: FlaskClient, cast: Cast, identifier: str) -> None:
     """AUTH-02: e-mail or phone, in one field."""
@@ -71,7 +80,7 @@ def test_unknown_and_wrong_take_the_same_time(app: Flask, cast: Cast, monkeypatc
         with app.app_context():
             started = time.process_time()
             with pytest.raises(sign_in.SignInRefused):
-                sign_in.sign_in(identifier, "wrong-password-9", sign_in.Browser(address="127.0.0.1"))
+                sign_in.sign_in(identifier, "wrong-password-9", Browser(address="127.0.0.1"))
             return time.process_time() - started
 
     names = ("layla@example.com", "nobody@example.com", "zaid@example.com")
@@ -129,7 +138,7 @@ def test_the_suspended_are_out_at_once(app: Flask, client: FlaskClient, cast: Ca
 
 
 def test_guessing_at_one_account_is_slowed_by_whichever_name(app: Flask, cast: Cast) -> None:
-    """AUTH-02: per account; the right password is refused too until the window has moved on; nobody else is hindered."""
+    """AUTH-02: per account; the right password is refused too until the window has moved on; others are not."""
     assert cast.layla
     spellings = ("layla@example.com", "+96550000101", "LAYLA@example.com", "50000101")
     for number in range(10):

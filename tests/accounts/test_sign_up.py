@@ -119,7 +119,7 @@ def test_an_address_or_number_in_use_is_said_honestly(app: Flask, changed: dict[
 
 
 def test_two_at_once_make_one_account(make_app: MakeApp, database_url: str) -> None:
-    """AUTH-01: the race for one address has one winner; every other is told like a latecomer, and leaves no half account."""
+    """AUTH-01: the race for one address has one winner; all others are told like latecomers, and leave nothing."""
     app = make_app(database_url)
     start, results = threading.Barrier(6), []
 

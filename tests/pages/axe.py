@@ -10,7 +10,10 @@ from tests.services.environment import ROOT
 from tests.services.programs import missing
 
 HOOK = "function hasRealTextChildren(virtualNode) {"
-MENDED = HOOK + r" return virtualNode.children.some(c => c.props.nodeName === '#text' && /\S/.test(c.props.nodeValue || ''));"
+MENDED = (
+    HOOK
+    + r" return virtualNode.children.some(c => c.props.nodeName === '#text' && /\S/.test(c.props.nodeValue || ''));"
+)
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
@@ -26,9 +29,10 @@ def _source() -> str:
 
 
 def faults(page: Page, within: str = "") -> list[str]:
-    """What axe finds on this page, or in one part of it, one line each; a contrast it could not decide counts.
+    """What axe finds on this page, or in one part of it, one line each; an undecided contrast counts.
 
-    So does a place where it measured no contrast at all: that is how it used to pass Arabic. The page must bypass the CSP.
+    So does a place where it measured no contrast at all: that is how it used to pass Arabic.
+    The page must bypass the content policy.
     """
     page.evaluate("scrollTo(0, 0)")  # what lies under the sticky line can't be measured
     if not page.evaluate("'axe' in window"):

@@ -27,9 +27,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(
-    tmp_path_factory: pytest.TempPathFactory, sqlite_engine: Engine, _redis_server: RedisServer
-) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, sqlite_engine: Engine, _redis_server: RedisServer) -> Iterator[Site]:
     _redis_server.start()
     _redis_server.client.flushall()
     url = f"http://127.0.0.1:{free_port()}"

@@ -25,7 +25,9 @@ def give_history(app: Flask, person: Person) -> None:
     now = utcnow()
     with app.app_context():
         for hours, (model, outcome, prompt, answer) in enumerate(REQUESTS):
-            db.session.add(_usage(person, model, "settled", outcome, prompt, answer, now - dt.timedelta(hours=hours, minutes=7)))
+            db.session.add(
+                _usage(person, model, "settled", outcome, prompt, answer, now - dt.timedelta(hours=hours, minutes=7))
+            )
         db.session.add(_usage(person, "gpt-oss:20b", "open", "", 0, 0, now - dt.timedelta(seconds=9)))
         db.session.commit()
 
@@ -33,6 +35,6 @@ def give_history(app: Flask, person: Person) -> None:
 def _usage(person: Person, model: str, state: str, outcome: str, prompt: int, answer: int, at: dt.datetime) -> Usage:
     return Usage(
         id=new_id(), account_id=person.account_id, api_key_id=new_id(), process_id=new_id(), model=model, rate_in=1000,
-        rate_out=1000, streamed=True, state=state, outcome=outcome, hold=5000, prompt_tokens=prompt, answer_tokens=answer,
-        cost=prompt + answer, created_at=at, settled_at=at if state == "settled" else None,
+        rate_out=1000, streamed=True, state=state, outcome=outcome, hold=5000, prompt_tokens=prompt,
+        answer_tokens=answer, cost=prompt + answer, created_at=at, settled_at=at if state == "settled" else None,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Reads a page as its visitor does: the words, the forms, the attributes. Nothing of the product's own is used for it."""
+"""Reads a page as its visitor does: words, forms, attributes. Nothing of the product's own is used for it."""
 
 import re
 from html.parser import HTMLParser
@@ -29,7 +29,12 @@ class Page(HTMLParser):
         attributes = {name: value or "" for name, value in attrs}
         self.elements.append((tag, attributes))
         foreign = "lang" in attributes and tag != "html"
-        unread = foreign or tag in UNREAD or attributes.get("translate") == "no" or (bool(self._stack) and self._stack[-1][1])
+        unread = (
+            foreign
+            or tag in UNREAD
+            or attributes.get("translate") == "no"
+            or (bool(self._stack) and self._stack[-1][1])
+        )
         if tag not in VOID:
             self._stack.append((tag, unread))
         if not unread:
@@ -49,7 +54,9 @@ class Page(HTMLParser):
         if tag in VOID:
             return
         if not self._stack or self._stack[-1][0] != tag:
-            raise AssertionError(f"</{tag}> closes {self._stack[-1][0] if self._stack else 'nothing'}, at {self.getpos()}")
+            raise AssertionError(
+                f"</{tag}> closes {self._stack[-1][0] if self._stack else 'nothing'}, at {self.getpos()}"
+            )
         self._stack.pop()
 
     def handle_data(self, data: str) -> None:
@@ -64,5 +71,3 @@ class Page(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.elements if name == tag]
-
-

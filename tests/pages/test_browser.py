@@ -1,4 +1,4 @@
-"""A real Chromium: the way from nothing to a key, with and without scripts, by keyboard, narrow and wide, for all eyes."""
+"""A real Chromium: the way from nothing to a key, with and without scripts, by keyboard, narrow and wide."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ def _fill_registration(page: Page, name: str) -> None:
 @pytest.mark.parametrize("lang", ["ar", "en"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_from_nothing_to_a_key(site: Site, new_context: NewContext, lang: str, width: int, scripts: bool) -> None:
-    """AUTH-01, KEY-01, KEY-04, KEY-03, AUTH-03: the whole way, with scripts and without; no error, nothing from elsewhere."""
+    """AUTH-01, KEY-01, KEY-04, KEY-03, AUTH-03: the whole way; no error, nothing from elsewhere."""
     page = new_context(width=width, lang=lang, site=site, java_script_enabled=scripts).new_page()
     troubles: list[str] = []
     page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
@@ -130,7 +130,8 @@ def test_nothing_scrolls_sideways(site: Site, new_context: NewContext, lang: str
     def check(path: str) -> None:
         wide = page.evaluate(
             "[...document.querySelectorAll('body *')].filter(e => {"
-            " const r = e.getBoundingClientRect(); if (!r.width || e.closest('pre, .sr-only, .wide-only, .skip, thead')) return false;"
+            " const r = e.getBoundingClientRect();"
+            " if (!r.width || e.closest('pre, .sr-only, .wide-only, .skip, thead')) return false;"
             " return r.right > innerWidth + 1 || r.left < -1 }).map(e => e.outerHTML.slice(0, 120))"
         )
         over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
@@ -144,10 +145,11 @@ def test_nothing_scrolls_sideways(site: Site, new_context: NewContext, lang: str
 
 
 @pytest.mark.parametrize(
-    ("width", "lang", "scheme"), [(360, "ar", "dark"), (1280, "ar", "light"), (360, "en", "light"), (1280, "en", "dark")]
+    ("width", "lang", "scheme"),
+    [(360, "ar", "dark"), (1280, "ar", "light"), (360, "en", "light"), (1280, "en", "dark")],
 )
 def test_axe_finds_nothing(site: Site, new_context: NewContext, lang: str, width: int, scheme: str) -> None:
-    """look.md: contrast AA, names, order, in both themes; Arabic contrast is measured too, which axe by itself does not."""
+    """look.md: contrast AA, names, order, in both themes; Arabic contrast is measured too."""
     # The policy is bypassed for axe's own script alone; every other test runs under it.
     page = new_context(width=width, lang=lang, site=site, bypass_csp=True, color_scheme=scheme).new_page()
     found: dict[str, list[str]] = {}
@@ -178,7 +180,9 @@ def test_the_fonts_are_ours_and_arabic_is_set_right_to_left(site: Site, new_cont
     page.goto(site.url)
     page.evaluate("document.fonts.ready")
     assert page.evaluate("getComputedStyle(document.body).direction") == "rtl"
-    loaded = page.evaluate("[...document.fonts].filter(f => f.status === 'loaded').map(f => f.family.replaceAll('\"', ''))")
+    loaded = page.evaluate(
+        "[...document.fonts].filter(f => f.status === 'loaded').map(f => f.family.replaceAll('\"', ''))"
+    )
     assert {"IBM Plex Sans Arabic", "Inter Variable"} <= set(loaded)
 
 
@@ -201,7 +205,11 @@ def test_the_whole_way_by_keyboard_alone(site: Site, new_context: NewContext) ->
     page.goto(site.url + "/register")
     tab_to(".skip")
     page.keyboard.press("Enter")
-    for field, text in (("email", f"{next(PHONES)}@example.com"), ("phone", str(next(PHONES))), ("password", "saffron-tide-lamp")):
+    for field, text in (
+        ("email", f"{next(PHONES)}@example.com"),
+        ("phone", str(next(PHONES))),
+        ("password", "saffron-tide-lamp"),
+    ):
         tab_to(f"[name={field}]")
         page.keyboard.type(text)
     page.keyboard.press("Enter")
@@ -224,7 +232,9 @@ def test_the_whole_way_by_keyboard_alone(site: Site, new_context: NewContext) ->
     expect(page.locator("dialog[open]")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("dialog[open]")).to_have_count(0)
-    assert page.evaluate("document.activeElement.matches('a.button-danger')"), "focus returns to where the question began"
+    assert page.evaluate("document.activeElement.matches('a.button-danger')"), (
+        "focus returns to where the question began"
+    )
 
 
 def test_the_sheet_opens_and_closes_without_a_script(site: Site, new_context: NewContext) -> None:

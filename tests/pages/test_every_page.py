@@ -1,7 +1,6 @@
 """Every page of the URL map, in both languages, for everybody: well formed, translated, safe, and with a way on."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -43,7 +42,7 @@ def _visit(app: Flask, cast: Cast, role: str) -> tuple[FlaskClient, str]:
 
 
 @pytest.fixture(params=ROLES)
-def pages(app: Flask, cast: Cast, request: pytest.FixtureRequest) -> Iterator[list[tuple[str, str, Page]]]:
+def pages(app: Flask, cast: Cast, request: pytest.FixtureRequest) -> list[tuple[str, str, Page]]:
     """(address, language, page) of everything this person can see, with a past and without."""
     client, key_id = _visit(app, cast, request.param)
     if request.param == "layla":
@@ -55,7 +54,11 @@ def pages(app: Flask, cast: Cast, request: pytest.FixtureRequest) -> Iterator[li
             if answer.status_code != 302:
                 assert answer.status_code == (404 if "nothing" in path else 200), path
                 seen.append((path, language, Page(answer.get_data(as_text=True))))
-        for path, form in (("/login", {"email": "x", "password": "y" * 9}), ("/register", {"email": "x"}), ("/keys", {"label": ""})):
+        for path, form in (
+            ("/login", {"email": "x", "password": "y" * 9}),
+            ("/register", {"email": "x"}),
+            ("/keys", {"label": ""}),
+        ):
             if (request.param == "nobody") is (path != "/keys"):
                 answer = client.post(path, data={"csrf_token": csrf_token(client, path), **form})
                 assert answer.status_code in (401, 422)
@@ -64,7 +67,7 @@ def pages(app: Flask, cast: Cast, request: pytest.FixtureRequest) -> Iterator[li
             answer = client.post("/keys", data={"csrf_token": csrf_token(client, "/keys"), "label": "x"})
             seen.append(("POST /keys new", language, Page(answer.get_data(as_text=True))))
     assert len(seen) >= 8
-    yield seen
+    return seen
 
 
 def test_no_page_shows_an_untranslated_string(pages: list[tuple[str, str, Page]]) -> None:
@@ -90,7 +93,9 @@ def test_every_page_says_its_language_and_the_way_to_the_other(pages: list[tuple
         if not path.startswith("POST"):
             alternates = {link["hreflang"]: link["href"] for link in page.all("link") if link.get("rel") == "alternate"}
             assert set(alternates) == {"ar", "en"}, path
-            assert all(href == f"http://127.0.0.1:8000{path}?lang={lang}" for lang, href in alternates.items()), alternates
+            assert all(href == f"http://127.0.0.1:8000{path}?lang={lang}" for lang, href in alternates.items()), (
+                alternates
+            )
 
 
 def test_every_page_is_well_formed(pages: list[tuple[str, str, Page]]) -> None:
@@ -103,7 +108,9 @@ def test_every_page_is_well_formed(pages: list[tuple[str, str, Page]]) -> None:
         assert page.title.endswith(" · LLM Portal"), path
         assert len(page.title) > len(" · LLM Portal") + 2, path
         targets = {a["for"] for a in page.all("label")} | {
-            i for _, a in page.elements for i in a.get("aria-describedby", "").split() + a.get("aria-labelledby", "").split()
+            i
+            for _, a in page.elements
+            for i in a.get("aria-describedby", "").split() + a.get("aria-labelledby", "").split()
         }
         assert targets <= set(ids), f"{path} in {language}: {targets - set(ids)}"
 

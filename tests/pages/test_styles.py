@@ -15,7 +15,9 @@ PHYSICAL = re.compile(
     re.M,
 )
 COLOUR = re.compile(r"#[0-9a-fA-F]{3,8}\b|\b(?:rgb|hsl|oklch|oklab)a?\(|:\s*(?:white|black|red|gold|gray|grey)\b")
-PHYSICAL_UTILITY = re.compile(r'(?<=[\s"])-?(?:ml|mr|pl|pr|left|right|border-l|border-r|rounded-l|rounded-r|text-left|text-right)(?:-[\w.\[\]]+)?(?=[\s"])')
+PHYSICAL_UTILITY = re.compile(
+    r'(?<=[\s"])-?(?:ml|mr|pl|pr|left|right|border-l|border-r|rounded-l|rounded-r|text-left|text-right)(?:-[\w.\[\]]+)?(?=[\s"])'
+)
 
 
 def _bare(path: Path) -> str:
