@@ -31,6 +31,11 @@ class Routing:
             pool = self._pools[key] = UpstreamPool(offer.url, server_key(offer.key_variable))
         return pool
 
+    def close(self) -> None:
+        """Close the connections that wait for a request."""
+        for pool in self._pools.values():
+            pool.close()
+
     def entered(self, offer: Offer) -> None:
         self._in_flight[offer.provider] += 1
 

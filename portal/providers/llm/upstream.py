@@ -90,6 +90,11 @@ class UpstreamPool:
             raise UpstreamAway(str(error)) from error
         return Connection(self, sock, False)
 
+    def close(self) -> None:
+        """Close what is idle."""
+        while self.idle:
+            self.idle.pop().close()
+
     def _connect(self) -> Any:
         try:
             sock = socket.create_connection((self._host, self._port), CONNECT_SECONDS)

@@ -18,13 +18,17 @@ PING = b": ping\n\n"
 
 
 class Exchange:
-    """outcome: one of `models.gateway.OUTCOMES` once it is over, empty while it runs."""
+    """outcome: one of `models.gateway.OUTCOMES` once it is over, empty while it runs.
+
+    begun: a byte has gone to the customer, were it a heartbeat: an error is an event from now on.
+    """
 
     def __init__(self, ticket: Ticket, connection: Connection) -> None:
         self.ticket = ticket
         self.connection = connection
         self.reader = connection.reader
         self.outcome = ""
+        self.begun = False
         self.error: PortalError | None = None
         """What to tell the customer, where it did not end well."""
         self._refusal = b""
@@ -45,7 +49,7 @@ class Exchange:
             self.reader.eof()
         except BadResponse:
             return self.end("upstream_failed", UpstreamError())
-        return self._answer(b"")
+        return self._answer(b"") if self.reader.status == 200 else self._refused(b"")
 
     def timed_out(self) -> bytes:
         return self.end("timed_out", UpstreamTimeout())
@@ -65,7 +69,8 @@ class Exchange:
     @property
     def never_arrived(self) -> bool:
         """A kept connection that was dead all along: the request reached no server, so it may be sent once more."""
-        return self.connection.reused and self.outcome == "upstream_failed" and not self.reader.status
+        silent = not self.reader.status and not self.begun
+        return silent and self.connection.reused and self.outcome == "upstream_failed"
 
     def _refused(self, payload: bytes) -> bytes:
         self._refusal += payload
@@ -100,12 +105,11 @@ class BufferedExchange(Exchange):
 
 
 class StreamExchange(Exchange):
-    """An answer in events. begun: a byte has gone to the customer, so an error is an event from now on."""
+    """An answer in events."""
 
     def __init__(self, ticket: Ticket, connection: Connection) -> None:
         super().__init__(ticket, connection)
         self.reply: StreamReply = ticket.stream_reply()
-        self.begun = False
 
     def ping(self) -> bytes:
         """A comment for a customer who waits; every client skips it."""

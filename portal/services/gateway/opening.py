@@ -23,4 +23,7 @@ def open_upstream(process: GatewayProcess, ticket: Ticket, *, fresh: bool = Fals
                 "server not reached", extra={"request": ticket.id, "provider": offer.provider, "error": str(error)}
             )
             tried.add(offer.provider)
-            ticket.offer = process.routing.choose(ticket.model, without=frozenset(tried))
+            following = process.routing.choose(ticket.model, without=frozenset(tried))
+            process.routing.left(offer)  # the request is counted where it is, or this server's count never falls again
+            process.routing.entered(following)
+            ticket.offer = following

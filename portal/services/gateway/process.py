@@ -67,11 +67,13 @@ class GatewayProcess:
     def stop(self) -> None:
         """The process ends in good order: no sign of life is waited for."""
         self._stopped.set()
+        self.routing.close()
         try:
             self.till.retry_settlements()
             self._write_sign_of_life()
             with self._engine.begin() as connection:
                 connection.execute(sa.delete(models.GatewayProcess).where(models.GatewayProcess.id == self.id))
+            self.till.close()
         except sa.exc.SQLAlchemyError as error:
             log.warning("no farewell written", extra={"error": type(error).__name__})
 
