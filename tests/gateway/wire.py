@@ -85,7 +85,7 @@ def asked(key: str | None, body: Any, headers: dict[str, str] | None) -> tuple[b
     if key is not None:
         sent["Authorization"] = f"Bearer {key}"
     if body is not None and not isinstance(body, bytes):
-        body = json.dumps(body, ensure_ascii=False).encode()
+        body = json_of(body)
     return body, {**sent, **(headers or {})}
 
 
@@ -186,6 +186,10 @@ def read_all(sock: socket.socket) -> bytes:
 def chat(text: str = "Hello", **members: Any) -> dict[str, Any]:
     """The body of a chat request."""
     return {"model": "llama3.2:3b", "messages": [{"role": "user", "content": text}], **members}
+
+
+def json_of(body: Any) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode()
 
 
 def eventually(true: Callable[[], Any], seconds: float = 10, what: str = "it") -> Any:
