@@ -58,6 +58,16 @@ def _safe(value: Any) -> Any:
     return value
 
 
+def write(logger: str, event: str, fields: dict[str, Any]) -> None:
+    """The line that every answered request leaves: as `logging` would write it, at a quarter of its cost.
+
+    For fields of our own making alone: nothing is redacted.
+    """
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+    line = {"time": now, "level": "info", "logger": logger, "event": event, "request_id": request_id.get(), **fields}
+    sys.stderr.write(_encode(line).decode() + "\n")
+
+
 def configure(level: str = "INFO") -> None:
     """Send everything to standard error as JSON lines. Safe to call twice."""
     handler = logging.StreamHandler(sys.stderr)

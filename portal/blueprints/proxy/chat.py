@@ -95,7 +95,7 @@ class ChatDoor:
 
     def _buffered(
         self, process: GatewayProcess, ticket: Ticket, headers: Headers, environ: dict[str, Any], start: StartResponse
-    ) -> list[bytes]:
+    ) -> Iterable[bytes]:
         ending = _Ending(process, ticket)
         try:
             exchange = self._run(BufferedExchange, ending, environ)
@@ -113,6 +113,10 @@ class ChatDoor:
         ]
         if ending.balance is not None:
             headers.append(("x-portal-balance", money.credits_plain(ending.balance)))
+        if dialect.hub_carries(environ):  # head and body in one send; gunicorn's own way takes two
+            environ["gunicorn.socket"].sendall(dialect.raw_response(headers, exchange.body))
+            handled: Iterable[bytes] = dialect.already_handled()
+            return handled
         start("200 OK", headers)
         return [exchange.body]
 
@@ -215,9 +219,10 @@ class _Ending:
             exchange.connection.done()
             outcome = exchange.outcome or "client_left"
         self.cost, self.balance = settle(self.process, ticket, outcome, exchange.reply if exchange else None)
-        log.info(
+        logs.write(
+            "portal.gateway",
             "answered",
-            extra={
+            {
                 "account": ticket.caller.account_id,
                 "key_id": ticket.caller.key_id,
                 "model": ticket.model.name,

@@ -100,6 +100,14 @@ def processing(started: float) -> tuple[str, str]:
 
 def stream_head(headers: list[tuple[str, str]], started: float) -> bytes:
     """The head of a chunked response that begins now, as bytes."""
-    told = [*headers, processing(started)]
-    lines = ["HTTP/1.1 200 OK", f"date: {formatdate(usegmt=True)}", *(f"{name}: {value}" for name, value in told)]
-    return "\r\n".join([*lines, "transfer-encoding: chunked", "", ""]).encode("latin-1")
+    return _head([*headers, processing(started), ("transfer-encoding", "chunked")])
+
+
+def raw_response(headers: list[tuple[str, str]], body: bytes) -> bytes:
+    """A whole response, as bytes."""
+    return _head(headers) + body
+
+
+def _head(headers: list[tuple[str, str]]) -> bytes:
+    lines = [f"{name}: {value}\r\n" for name, value in headers]
+    return f"HTTP/1.1 200 OK\r\ndate: {formatdate(usegmt=True)}\r\n{''.join(lines)}\r\n".encode("latin-1")
