@@ -1,7 +1,7 @@
 """Logs: one JSON object a line, with the request id, and without secrets.
 
 Redaction is by shape as well as by name: a key or token that slips into a message is masked before it is written.
-The sign-in log (`portal.auth`) keeps its own anchored text format for fail2ban.
+Sign-in failures go to the logger `portal.auth`.
 """
 
 import contextvars
