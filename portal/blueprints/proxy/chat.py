@@ -114,8 +114,8 @@ class ChatDoor:
         if ending.balance is not None:
             headers.append(("x-portal-balance", money.credits_plain(ending.balance)))
         if dialect.hub_carries(environ):  # head and body in one send; gunicorn's own way takes two
-            environ["gunicorn.socket"].sendall(dialect.raw_response(headers, exchange.body))
-            handled: Iterable[bytes] = dialect.already_handled()
+            environ["gunicorn.socket"].sendall(dialect.raw_response(headers, exchange.body, environ))
+            handled: Iterable[bytes] = dialect.already_handled(environ)
             return handled
         start("200 OK", headers)
         return [exchange.body]
@@ -130,7 +130,7 @@ class ChatDoor:
         if dialect.hub_carries(environ):
             try:
                 exchange = self._run(
-                    StreamExchange, ending, environ, lambda: dialect.stream_head(headers, ticket.started)
+                    StreamExchange, ending, environ, lambda: dialect.stream_head(headers, ticket.started, environ)
                 )
             finally:
                 ending.settle()
@@ -138,7 +138,7 @@ class ChatDoor:
                 raise exchange.error
             if exchange.outcome == "client_left":
                 raise CustomerLeft
-            handled: Iterable[bytes] = dialect.already_handled()
+            handled: Iterable[bytes] = dialect.already_handled(environ)
             return handled
         return self._plain_stream(process, ticket, ending, headers, start)
 
@@ -173,7 +173,8 @@ class ChatDoor:
             if dialect.hub_carries(environ):
                 from portal.blueprints.proxy.hub import HubTransport
 
-                HubTransport(exchange, environ["gunicorn.socket"], self._settings, head).run()
+                chunked = dialect.speaks_chunks(environ)
+                HubTransport(exchange, environ["gunicorn.socket"], self._settings, head, chunked=chunked).run()
             else:
                 PlainTransport(exchange, self._settings).collect()
             if not exchange.never_arrived:

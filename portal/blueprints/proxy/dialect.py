@@ -1,5 +1,7 @@
 """OpenAI's dialect on the wire: bodies read with their limits, headers every answer carries, errors in four members."""
 
+import contextlib
+import socket
 import time
 from email.utils import formatdate
 from http import HTTPStatus
@@ -86,11 +88,24 @@ def hub_carries(environ: dict[str, Any]) -> bool:
     )
 
 
-def already_handled() -> Any:
+def already_handled(environ: dict[str, Any]) -> Any:
     """What tells gunicorn that the response has been written to the socket."""
     from gunicorn.workers.base_async import ALREADY_HANDLED
 
+    if not speaks_chunks(environ):  # there the end of the connection is the end of the answer, keep-alive or not
+        with contextlib.suppress(OSError):
+            environ["gunicorn.socket"].shutdown(socket.SHUT_WR)
     return ALREADY_HANDLED
+
+
+def speaks_chunks(environ: dict[str, Any]) -> bool:
+    """Whether the client knows chunks. HTTP/1.0 does not, and nginx spoke it by default until lately."""
+    return bool(environ.get("SERVER_PROTOCOL") == "HTTP/1.1")
+
+
+def _closing(environ: dict[str, Any]) -> list[tuple[str, str]]:
+    last = not speaks_chunks(environ) or environ.get("HTTP_CONNECTION", "").lower() == "close"
+    return [("connection", "close")] if last else []
 
 
 def processing(started: float) -> tuple[str, str]:
@@ -98,14 +113,15 @@ def processing(started: float) -> tuple[str, str]:
     return "openai-processing-ms", str(round((time.monotonic() - started) * 1000))
 
 
-def stream_head(headers: list[tuple[str, str]], started: float) -> bytes:
-    """The head of a chunked response that begins now, as bytes."""
-    return _head([*headers, processing(started), ("transfer-encoding", "chunked")])
+def stream_head(headers: list[tuple[str, str]], started: float, environ: dict[str, Any]) -> bytes:
+    """The head of a streamed response that begins now, as bytes."""
+    framing = [("transfer-encoding", "chunked")] if speaks_chunks(environ) else []
+    return _head([*headers, processing(started), *_closing(environ), *framing])
 
 
-def raw_response(headers: list[tuple[str, str]], body: bytes) -> bytes:
+def raw_response(headers: list[tuple[str, str]], body: bytes, environ: dict[str, Any]) -> bytes:
     """A whole response, as bytes."""
-    return _head(headers) + body
+    return _head([*headers, *_closing(environ)]) + body
 
 
 def _head(headers: list[tuple[str, str]]) -> bytes:

@@ -24,13 +24,19 @@ BLOCK = 65_536
 
 class HubTransport:
     """Drives one exchange between its upstream and a customer's socket. For streams `head` makes the response's,
-    when its first byte is there.
+    when its first byte is there; `chunked` says whether the client knows chunks.
     """
 
     def __init__(
-        self, exchange: Exchange, client: Any, settings: Settings, head: Callable[[], bytes] | None = None
+        self,
+        exchange: Exchange,
+        client: Any,
+        settings: Settings,
+        head: Callable[[], bytes] | None = None,
+        *,
+        chunked: bool = True,
     ) -> None:
-        self._exchange, self._head = exchange, head
+        self._exchange, self._head, self._chunked = exchange, head, chunked
         self._stream = exchange if isinstance(exchange, StreamExchange) else None
         self._settings = settings
         self._client = client._sock
@@ -101,6 +107,8 @@ class HubTransport:
         head = b""
         if self._head is not None:
             head, self._head = self._head(), None
+        if not self._chunked:
+            return head + body
         last = b"0\r\n\r\n" if self._exchange.outcome else b""
         return b"%b%x\r\n%b\r\n%b" % (head, len(body), body, last)
 
