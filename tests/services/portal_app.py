@@ -1,7 +1,7 @@
 """The portal in this process: `app` on SQLite, `make_app` on any database, test clients.
 
-Not pytest-flask's fixtures: they keep one application context open for a whole test, so that `g`, and with it the
-signed-in person, leaked from one request into the next.
+pytest-flask's own `client` and `live_server` serve where they fit, but for its open request context: with it, `g` and so
+the signed-in person leaked from one request of a test into the next.
 """
 
 import re
@@ -19,6 +19,11 @@ from tests.services.environment import portal_environment
 
 MakeApp = Callable[..., Flask]
 CSRF = re.compile(r'name="csrf_token"[^>]*value="([^"]+)"')
+
+
+@pytest.fixture(autouse=True)
+def _push_request_context() -> None:
+    """Instead of pytest-flask's fixture of this name: no context is open but the one a test opens."""
 
 
 @pytest.fixture
