@@ -25,6 +25,7 @@ from portal.services.gateway.ticket import Ticket
 log = logging.getLogger("portal.gateway")
 _TOO_LONG = re.compile(r"context (length|size|window)|exceed_context_size|too long", re.IGNORECASE)
 _LACKS = re.compile(r"does not support (tools|thinking|chat|insert|vision|images|audio)", re.IGNORECASE)
+_WRONG_KIND = re.compile(r"cannot unmarshal .{0,200}? into Go struct field \w+\.([a-z_]+)", re.DOTALL)
 _REASONS = (
     (
         re.compile(r"invalid message content type|invalid message format", re.IGNORECASE),
@@ -48,7 +49,7 @@ _REASONS = (
     ),
     (re.compile(r"top_logprobs", re.IGNORECASE), "top_logprobs", "“top_logprobs” must be from 0 to 20"),
     (
-        re.compile(r"reasoning.?effort|think", re.IGNORECASE),
+        re.compile(r"reasoning|think", re.IGNORECASE),
         "reasoning_effort",
         "“reasoning_effort” has a value this model does not know",
     ),
@@ -89,6 +90,8 @@ def _own_fault(ticket: Ticket, text: str) -> PortalError:
         return ContextLengthExceeded(param="messages", limit=ticket.model.context_tokens)
     if lacks := _LACKS.search(text):
         return UnsupportedCapability(param="model", model=ticket.ask.model, capability=lacks[1].lower())
+    if wrong := _WRONG_KIND.search(text):
+        return InvalidRequest(param=wrong[1], reason=f"“{wrong[1]}” has a value of the wrong kind")
     for pattern, param, reason in _REASONS:
         if pattern.search(text):
             return InvalidRequest(param=param, reason=reason)
