@@ -30,6 +30,18 @@ _IMAGE_PREFIXES = (*(f"data:image/{kind};base64," for kind in ("jpeg", "jpg", "p
 def chat_job(body: bytes) -> tuple[Job, bool]:
     """The job and whether usage was asked for. Raises `BadBody`."""
     asked = typed(loads(body), "openai.ChatCompletionRequest", _FIELDS)
+    try:
+        return _job(asked)
+    except BadBody:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # Whatever we stumble over has another type than Ollama's structs, and there the decoder would have said so.
+        raise BadBody(
+            "json: cannot unmarshal array into Go struct field ChatCompletionRequest.messages of type openai.Message"
+        ) from None
+
+
+def _job(asked: dict[str, Any]) -> tuple[Job, bool]:
     messages = asked.get("messages") or []
     if not messages:
         raise BadBody("[] is too short - 'messages'")
@@ -79,7 +91,8 @@ def _format(wanted: dict[str, Any] | None) -> Any:
     if kind == "json_object":
         return "json"
     if kind == "json_schema":
-        return ((wanted or {}).get("json_schema") or {}).get("schema")
+        held = typed(wanted, "openai.ChatCompletionRequest.response_format", {"json_schema": "object"})
+        return (held.get("json_schema") or {}).get("schema")
     return None
 
 
