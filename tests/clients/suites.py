@@ -64,7 +64,7 @@ def _schemathesis(play: Play) -> list[str]:
         str(environments.python("schemathesis").with_name("schemathesis")), "--no-color", "run", "openapi.json",
         "--url", play.url + "/v1", "--header", f"Authorization: Bearer {play.keys['customer']}",
         "--phases", "examples,coverage,fuzzing", "--max-examples", "40", "--generation-deterministic",
-        "--request-timeout", "30", "--checks", ",".join(CHECKS), "--warnings", "off",
+        "--request-timeout", "30", "--checks", ",".join(CHECKS),
         "--report", "junit", "--report-junit-path", str(play.report),
     ]  # fmt: skip
 

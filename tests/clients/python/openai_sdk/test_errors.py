@@ -146,6 +146,10 @@ def test_an_unknown_model_is_told_with_its_neighbour(client: Any) -> None:
         ({"messages": [{"role": "user", "content": [{"type": "smell", "smell": "smoke"}]}]}, "messages"),
         ({"messages": [{"role": "user", "content": None}]}, "messages"),
         ({"logprobs": True, "top_logprobs": 99}, "top_logprobs"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"stop": ["."], "top_p": []}, "top_p"),
+        ({"messages": ["hello"]}, "messages"),
+        ({"model": THINKING, "reasoning_effort": "sideways"}, "reasoning_effort"),
     ],
     ids=str,
 )
