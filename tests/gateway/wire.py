@@ -109,6 +109,7 @@ class Line:
         def pieces() -> Iterator[bytes]:
             while data := response.read1(65536):
                 yield data
+            response.close()  # the answer, not the connection: http.client leaves it open where a length was told
 
         headers = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, headers, pieces(), self.close)
