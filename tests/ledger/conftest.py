@@ -37,12 +37,19 @@ def fragile(make_app: MakeApp, database_url: str, monkeypatch: pytest.MonkeyPatc
             relay.close()
 
 
+class _Book(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 @pytest.fixture
 def told() -> Iterator[list[logging.LogRecord]]:
     """What the portal logs during the test."""
-    records: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign]
-    logging.getLogger("portal").addHandler(handler)
-    yield records
-    logging.getLogger("portal").removeHandler(handler)
+    book = _Book()
+    logging.getLogger("portal").addHandler(book)
+    yield book.records
+    logging.getLogger("portal").removeHandler(book)

@@ -15,7 +15,7 @@ import gevent  # noqa: E402
 from portal import create_app  # noqa: E402
 from portal.config import load_settings  # noqa: E402
 from portal.services.ledger.statements import Hold  # noqa: E402
-from portal.services.ledger.till import Till, TillAway  # noqa: E402
+from portal.services.ledger.till import TillAway  # noqa: E402
 from tests.ledger.books import Books, a_hold, its_end  # noqa: E402
 from tests.services.environment import portal_environment  # noqa: E402
 
@@ -115,7 +115,7 @@ def what_a_killed_leader_had_half_done_is_undone(street: Street) -> None:
         assert street.till.waiting == 0
         street.kill(killed)
         assert isinstance(street.come_back(mate)[0], TillAway)
-        assert street.come_back(gevent.spawn(street.till.hold, other)) == [None]
+    assert street.come_back(gevent.spawn(street.till.hold, other)) == [None]
     street.only_these_hold_credit(first, other)
     usage = street.books.usage(charged.id)
     assert usage is not None and (usage.state, usage.cost) == ("settled", 60)

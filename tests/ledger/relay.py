@@ -83,7 +83,8 @@ class _Line:
                     source: socket.socket = key.fileobj  # type: ignore[assignment]
                     data = source.recv(BLOCK)
                     if not data:
-                        return self.close()
+                        self.close()
+                        return
                     if source is self._server:
                         self._client.sendall(data)
                         continue
@@ -93,7 +94,8 @@ class _Line:
                         self._relay.swallow = None
                         self._server.recv(BLOCK)  # it is done; nobody will ever hear of it
                         self._relay.swallowed.set()
-                        return self._relay.hiccup()
+                        self._relay.hiccup()
+                        return
         self.close()
 
     def close(self) -> None:

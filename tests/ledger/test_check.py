@@ -15,7 +15,8 @@ from portal.services.ledger.till import Till
 from tests.ledger.books import Books, a_hold, its_end
 
 INSERT_ENTRY = (
-    "INSERT INTO ledger_entries (id, account_id, seq, kind, amount, balance_before, balance_after, reference, actor, meta, created_at) "
+    "INSERT INTO ledger_entries (id, account_id, seq, kind, amount, balance_before, balance_after, reference, actor, "
+    "meta, created_at) "
     "VALUES (:id, :account, :seq, :kind, :amount, :before, :after, :reference, 'x', '{}', '2026-01-01 00:00:00')"
 )
 

@@ -1,6 +1,7 @@
 """The till's group commit: many callers, one transaction, each with the result that is theirs."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -23,7 +24,7 @@ def until_waiting(till: Till, count: int, seconds: float = 10) -> None:
         time.sleep(0.002)
 
 
-def in_one_batch(books: Books, till: Till, *calls: partial[object]) -> list[object]:
+def in_one_batch(books: Books, till: Till, *calls: Callable[[], object]) -> list[object]:
     """Run the calls so that the till commits all of them in one transaction: its leader is kept busy meanwhile."""
     blocker = books.open_account(1)
     with books.wallet_locked(blocker):
@@ -132,7 +133,7 @@ def test_each_caller_gets_their_own_result(books: Books, till: Till) -> None:
         booked = db.session.execute(
             sa.select(LedgerEntry.reference, LedgerEntry.balance_after).where(LedgerEntry.kind == "usage")
         ).all()
-    assert told == {reference: after for reference, after in booked}
+    assert told == {entry.reference: entry.balance_after for entry in booked}
     assert books.faults() == []
 
 

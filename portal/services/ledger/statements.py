@@ -4,7 +4,8 @@ hold    wallet.held += amount where balance − held covers it; open the usage r
 settle  claim the open usage row; balance −= cost, held −= hold; one ledger entry for a cost above zero
 
 SQLite and MariaDB take a statement per row and wallet (cheap there, or unavoidable); PostgreSQL takes a whole batch in
-one statement, which is what makes its cost per request small. Wallets are always locked in one order.
+one statement, which is what makes its cost per request small. A transaction locks all its wallets in one order: two
+processes that took them the other way round each waited for the other, until the database ended one of them.
 """
 
 from collections import defaultdict
@@ -61,8 +62,13 @@ class Statements(Protocol):
     """Raw SQL on a driver's connection, inside a transaction that the till ends."""
 
     def begin(self, connection: Any) -> None: ...
-    def hold(self, connection: Any, holds: list[Hold]) -> set[str]: ...
-    def settle(self, connection: Any, settlements: list[Settlement]) -> dict[str, int]: ...
+
+    def write(
+        self, connection: Any, settlements: list[Settlement], holds: list[Hold]
+    ) -> tuple[dict[str, int], set[str]]:
+        """Settle, then hold. Returns the balance after each request settled here (what was settled before is left
+        out), and the ids that are held (the others' wallets did not cover them)."""
+        ...
 
 
 def statements_for(dialect: str) -> Statements:
@@ -102,74 +108,75 @@ class RowStatements:
 
             begin_immediate(lambda: connection.driver_connection.execute("BEGIN IMMEDIATE"))
 
-    def hold(self, connection: Any, holds: list[Hold]) -> set[str]:
-        """Returns the ids that are held; the others' wallets did not cover them."""
+    def write(
+        self, connection: Any, settlements: list[Settlement], holds: list[Hold]
+    ) -> tuple[dict[str, int], set[str]]:
+        """See `Statements.write`. Usage rows are claimed first, then each wallet is locked once, in order."""
         cursor = connection.cursor()
-        by_account: dict[str, list[Hold]] = defaultdict(list)
+        claimed = self._claimed(cursor, settlements)
+        wanted: dict[str, list[Hold]] = defaultdict(list)
         for hold in holds:
-            by_account[hold.account_id].append(hold)
+            wanted[hold.account_id].append(hold)
+        balances: dict[str, int] = {}
+        entries: list[tuple[Any, ...]] = []
         held: list[Hold] = []
-        for account_id in sorted(by_account):
-            wanted = by_account[account_id]
-            total = sum(hold.amount for hold in wanted)
-            cursor.execute(self._take, (total, account_id, total))
-            if cursor.rowcount == 1:
-                held += wanted
-            elif len(wanted) > 1:
-                for hold in wanted:
-                    cursor.execute(self._take, (hold.amount, account_id, hold.amount))
-                    if cursor.rowcount == 1:
-                        held.append(hold)
+        for account_id in sorted(claimed.keys() | wanted.keys()):
+            if account_id in claimed:
+                self._charge(cursor, account_id, claimed[account_id], balances, entries)
+            if account_id in wanted:
+                held += self._set_aside(cursor, account_id, wanted[account_id])
+        if entries:
+            cursor.executemany(self._book, entries)
         if held:
             cursor.executemany(self._open, held)
         cursor.close()
-        return {hold.id for hold in held}
+        return balances, {hold.id for hold in held}
 
-    def settle(self, connection: Any, settlements: list[Settlement]) -> dict[str, int]:
-        """Returns the balance after each request settled here; what was settled before is left out."""
-        cursor = connection.cursor()
+    def _claimed(self, cursor: Any, settlements: list[Settlement]) -> dict[str, list[Settlement]]:
+        """By account, those that nobody settled before."""
         claimed: dict[str, list[Settlement]] = defaultdict(list)
         for s in sorted(settlements):
-            cursor.execute(
-                self._claim,
-                (
-                    s.outcome,
-                    s.prompt_tokens,
-                    s.answer_tokens,
-                    s.estimated,
-                    s.cost,
-                    s.provider,
-                    s.first_byte_ms,
-                    s.duration_ms,
-                    s.settled_at,
-                    s.id,
-                ),
-            )
+            told = (s.outcome, s.prompt_tokens, s.answer_tokens, s.estimated, s.cost)
+            cursor.execute(self._claim, (*told, s.provider, s.first_byte_ms, s.duration_ms, s.settled_at, s.id))
             if cursor.rowcount == 1:
                 claimed[s.account_id].append(s)
-        balances: dict[str, int] = {}
-        entries: list[tuple[Any, ...]] = []
-        for account_id in sorted(claimed):
-            mine = claimed[account_id]
-            charged = [s for s in mine if s.cost]
-            spent = sum(s.cost for s in charged)
-            cursor.execute(self._pay, (spent, sum(s.hold for s in mine), len(charged), account_id))
-            cursor.execute(self._read, (account_id,))
-            balance, seq = cursor.fetchone()
-            before, number = balance + spent, seq - len(charged)
-            for s in mine:
-                if s.cost:
-                    number += 1
-                    after = before - s.cost
-                    entries.append(
-                        (s.entry_id, account_id, number, -s.cost, before, after, s.id, s.actor, s.settled_at)
-                    )
-                    before = after
-                balances[s.id] = before
-        if entries:
-            cursor.executemany(self._book, entries)
-        cursor.close()
-        return balances
+        return claimed
+
+    def _charge(
+        self,
+        cursor: Any,
+        account_id: str,
+        settlements: list[Settlement],
+        balances: dict[str, int],
+        entries: list[tuple[Any, ...]],
+    ) -> None:
+        """Take the costs from the wallet, give the holds back, and add what is to be told and booked of it."""
+        charged = [s for s in settlements if s.cost]
+        spent = sum(s.cost for s in charged)
+        cursor.execute(self._pay, (spent, sum(s.hold for s in settlements), len(charged), account_id))
+        cursor.execute(self._read, (account_id,))
+        balance, seq = cursor.fetchone()
+        before, number = balance + spent, seq - len(charged)
+        for s in settlements:
+            if s.cost:
+                number += 1
+                after = before - s.cost
+                entries.append((s.entry_id, account_id, number, -s.cost, before, after, s.id, s.actor, s.settled_at))
+                before = after
+            balances[s.id] = before
+
+    def _set_aside(self, cursor: Any, account_id: str, holds: list[Hold]) -> list[Hold]:
+        """Those that the wallet covers: all of them, or else one by one."""
+        total = sum(hold.amount for hold in holds)
+        cursor.execute(self._take, (total, account_id, total))
+        if cursor.rowcount == 1:
+            return holds
+        held: list[Hold] = []
+        for hold in holds if len(holds) > 1 else []:
+            cursor.execute(self._take, (hold.amount, account_id, hold.amount))
+            if cursor.rowcount == 1:
+                held.append(hold)
+        return held
 
 
 _encode = msgspec.json.Encoder().encode

@@ -9,6 +9,8 @@ from typing import Any
 
 from portal.services.ledger.statements import Hold, Settlement, as_json
 
+LOCK = "SELECT account_id FROM wallets WHERE account_id = ANY(%s) ORDER BY account_id FOR UPDATE"
+
 HOLD = """
 WITH r AS (SELECT * FROM json_to_recordset(%s::json) AS x(id text, account_id text, api_key_id text, process_id text, model text, provider text,
      location text, rate_in int, rate_out int, streamed bool, amount bigint, created_at text)),
@@ -45,13 +47,20 @@ class PostgresqlStatements:
     def begin(self, connection: Any) -> None:
         pass  # psycopg begins by itself
 
-    def hold(self, connection: Any, holds: list[Hold]) -> set[str]:
-        """Returns the ids that are held; the others' wallets did not cover them."""
-        held = self._hold(connection, holds)
+    def write(
+        self, connection: Any, settlements: list[Settlement], holds: list[Hold]
+    ) -> tuple[dict[str, int], set[str]]:
+        """See `Statements.write`."""
+        if settlements and holds:
+            accounts = {s.account_id for s in settlements} | {h.account_id for h in holds}
+            if len(accounts) > 1:  # each statement locks in order, but both together would not
+                connection.cursor().execute(LOCK, (list(accounts),))
+        balances = self._settle(connection, settlements) if settlements else {}
+        held = self._hold(connection, holds) if holds else set()
         for hold in holds:
             if hold.id not in held and len(holds) > 1:
                 held |= self._hold(connection, [hold])
-        return held
+        return balances, held
 
     def _hold(self, connection: Any, holds: list[Hold]) -> set[str]:
         cursor = connection.cursor()
@@ -60,8 +69,7 @@ class PostgresqlStatements:
         cursor.close()
         return {hold.id for hold in holds if hold.account_id in covered}
 
-    def settle(self, connection: Any, settlements: list[Settlement]) -> dict[str, int]:
-        """Returns the balance after each request settled here; what was settled before is left out."""
+    def _settle(self, connection: Any, settlements: list[Settlement]) -> dict[str, int]:
         cursor = connection.cursor()
         cursor.execute(SETTLE, (as_json(settlements),))
         balances = {row[0]: int(row[1]) for row in cursor.fetchall()}

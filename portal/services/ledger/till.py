@@ -8,6 +8,7 @@ No ORM: `statements` has the raw SQL of each database. A batch that fails is spl
 can't be written is told loudly and tried again until it can (`retry_settlements`).
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -21,6 +22,8 @@ from portal.services.ledger.statements import Hold, Settlement, Statements, stat
 log = logging.getLogger("portal.till")
 BATCH = 256
 TRIES = 5
+PATIENCE_SECONDS = 12.0
+"""After so long a batch is not tried again: behind it everybody waits."""
 
 
 class NotHeld(Exception):
@@ -32,15 +35,21 @@ class TillAway(Exception):
 
 
 class _Ticket:
-    __slots__ = ("error", "gate", "lead", "result", "work")
+    __slots__ = ("answered", "error", "forsaken", "gate", "lead", "over", "result", "work")
 
     def __init__(self, work: Hold | Settlement) -> None:
         self.work = work
         self.gate = threading.Lock()
         self.gate.acquire()
         self.lead = False
+        self.answered = False
+        """It has its result or its error."""
+        self.over = False
+        """Its batch is: the leader won't look at it again."""
+        self.forsaken = False
+        """Who waited for it was killed."""
         self.result: int | None = None
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
 
 
 class Till:
@@ -101,7 +110,11 @@ class Till:
             self._queue.append(ticket)
             lead, self._busy = not self._busy, True
         if not lead:
-            ticket.gate.acquire()
+            try:
+                ticket.gate.acquire()
+            except BaseException:
+                self._forsake(ticket)
+                raise
             lead = ticket.lead
         if lead:
             self._lead()
@@ -115,19 +128,43 @@ class Till:
         try:
             self._commit(batch)
         except BaseException as error:
-            # A killed greenlet must not leave the others waiting for ever.
-            for ticket in batch:
-                ticket.error = ticket.error or error
-            raise
+            self._break_off(batch, error)
+            if not isinstance(error, Exception):
+                raise
         finally:
             with self._mutex:
-                following = self._queue[0] if self._queue else None
-                self._busy = following is not None
+                for ticket in batch:
+                    ticket.over = True
+                    if ticket.forsaken:
+                        self._give_back(ticket)
+                self._hand_over()
             for ticket in batch[1:]:
                 ticket.gate.release()
-            if following is not None:
-                following.lead = True
-                following.gate.release()
+
+    def _hand_over(self) -> None:
+        """The first of those who wait leads from now on. Called with the mutex."""
+        self._busy = bool(self._queue)
+        if self._queue:
+            self._queue[0].lead = True
+            self._queue[0].gate.release()
+
+    def _forsake(self, ticket: _Ticket) -> None:
+        """Who waited was killed: nobody will lead in its name, settle its hold, or send its settlement again."""
+        with self._mutex:
+            ticket.forsaken = True
+            if ticket.over:
+                self._give_back(ticket)
+            elif ticket in self._queue:
+                self._queue.remove(ticket)
+                if isinstance(ticket.work, Settlement):
+                    self._late.append(ticket.work)
+                if ticket.lead:
+                    self._hand_over()
+
+    def _give_back(self, ticket: _Ticket) -> None:
+        """A hold that nobody owns: what it set aside is released with the next sign of life."""
+        if isinstance(ticket.work, Hold) and ticket.result is not None:
+            self._late.append(_void(ticket.work))
 
     # -- how it is committed -----------------------------------------------------------------------------------------
 
@@ -135,12 +172,15 @@ class Till:
         settlements = [t for t in batch if isinstance(t.work, Settlement)]
         holds = [t for t in batch if isinstance(t.work, Hold)]
         error: Exception | None = None
+        opened, deadline = False, time.monotonic() + PATIENCE_SECONDS
         for attempt in range(TRIES):
-            self._sent = False
+            if attempt and time.monotonic() > deadline:
+                break
+            self._sent = opened = False
             try:
                 connection = self._open()
-                settled = self._sql.settle(connection, [t.work for t in settlements]) if settlements else {}  # type: ignore[misc]
-                held = self._sql.hold(connection, [t.work for t in holds]) if holds else set()  # type: ignore[misc]
+                opened = True
+                settled, held = self._sql.write(connection, [t.work for t in settlements], [t.work for t in holds])  # type: ignore[misc]
                 self._sent = True
                 connection.commit()
             except Exception as failure:  # noqa: BLE001  (every driver has errors of its own; none may lose a ticket)
@@ -155,12 +195,14 @@ class Till:
                 time.sleep(0.01 * (attempt + 1))
                 continue
             for ticket in settlements:
-                ticket.result = settled.get(ticket.work.id)
+                ticket.result = settled.pop(ticket.work.id, None)  # of two that settle one request, one did
+                ticket.answered = True
             for ticket in holds:
                 ticket.result = 0 if ticket.work.id in held else None
+                ticket.answered = True
             return
         assert error is not None
-        if len(batch) > 1 and self._connection is not None:
+        if len(batch) > 1 and opened and self._connection is not None:
             for ticket in batch:  # one bad row must not take the others with it
                 self._commit([ticket])
             return
@@ -189,7 +231,7 @@ class Till:
             connection.invalidate()
         return lost
 
-    def _give_up(self, ticket: _Ticket, error: Exception) -> None:
+    def _give_up(self, ticket: _Ticket, error: BaseException) -> None:
         work = ticket.work
         if isinstance(work, Settlement):
             log.error(
@@ -199,10 +241,25 @@ class Till:
         else:
             log.error("hold not written", exc_info=error, extra={"request": work.id})
             if self._sent:
-                self._late.append(
-                    Settlement.abandoned(work.id, work.account_id, work.amount, work.provider, work.created_at)
-                )
-        ticket.error = TillAway()
+                self._late.append(_void(work))
+        ticket.error, ticket.answered = TillAway(), True
+
+    def _break_off(self, batch: list[_Ticket], error: BaseException) -> None:
+        """The leader was killed. What it had half done must never be committed by the next one, so its line goes too;
+        how far it came is not known."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.invalidate()
+        self._sent = True
+        for ticket in batch:
+            if not ticket.answered:
+                self._give_up(ticket, error)
+
+
+def _void(hold: Hold) -> Settlement:
+    """The end of a request that never was."""
+    return Settlement.abandoned(hold.id, hold.account_id, hold.amount, hold.provider, hold.created_at)
 
 
 def _connection_lost(engine: sa.Engine, error: Exception) -> bool:
