@@ -41,8 +41,11 @@ class Caller:
         """Raises KeyRevoked, AccountSuspended or KeyExpired."""
         if self.refusal is not None:
             raise self.refusal
-        if self.expires_at is not None and self.expires_at <= utcnow():
+        if self.expired():
             raise KeyExpired
+
+    def expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= utcnow()
 
 
 def key_hash(authorization: str | None) -> str:
@@ -112,3 +115,6 @@ class CallerMemory:
 
     def forget(self, hashed: str) -> None:
         self._entries.pop(hashed, None)
+
+    def clear(self) -> None:
+        self._entries.clear()

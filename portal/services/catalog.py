@@ -174,6 +174,9 @@ class CatalogMemory:
             return None
         return self._catalog
 
+    def clear(self) -> None:
+        self._catalog = None
+
     def put(self, catalog: Catalog, token: bytes) -> None:
         if not token.startswith(UNSETTLED.encode()):
             self._catalog, self._token, self._until = catalog, token, time.monotonic() + CACHE_SECONDS

@@ -124,7 +124,8 @@ def test_a_body_in_chunks_that_is_too_large_is_refused(house: House) -> None:
     with raw(house.web.url, asked + chunk * (LARGEST // 0x8000 + 2) + b"0\r\n\r\n") as sock:
         told = b""
         while b"request_too_large" not in told:
-            assert (data := sock.recv(65536)), told
+            data = sock.recv(65536)
+            assert data, told
             told += data
     assert b" 413 " in told.split(b"\r\n")[0]
 

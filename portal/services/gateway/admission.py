@@ -44,9 +44,6 @@ def admit(process: GatewayProcess, request_id: str, authorization: str | None, b
     """
     hashed = callers.key_hash(authorization)
     caller, remembered = _caller(process, hashed)
-    caller.check()
-    if "write" not in caller.scopes:
-        raise ScopeMissing(scope="write")
     ask = read_ask(body)
     taken: Taken | None = None
     try:
@@ -56,7 +53,9 @@ def admit(process: GatewayProcess, request_id: str, authorization: str | None, b
         catalog = _read_catalog(process)
     else:
         if remembered is not None and remembered != taken.account_token:
-            caller = _fresh(process, hashed, taken.account_token)
+            before, caller = caller, _fresh(process, hashed, taken.account_token)
+            if not taken.allowed and caller.requests_per_minute > before.requests_per_minute:
+                taken = limits.take(process.scripts, caller.account_id, caller.requests_per_minute, request_id)
         catalog = _catalog(process, taken.catalog_token)
     if taken is not None and not taken.allowed:
         seconds = max(1, -(-taken.retry_ms // 1000))
@@ -82,39 +81,46 @@ def admit(process: GatewayProcess, request_id: str, authorization: str | None, b
 def _caller(process: GatewayProcess, hashed: str) -> tuple[Caller, bytes | None]:
     """The caller, and the token it was remembered under; None where it was read just now."""
     remembered = process.caller_memory.get(hashed)
-    if remembered is not None:
+    if remembered is not None and not remembered[0].expired():
         return remembered
-    with process.rows():
-        caller = callers.find(hashed)
+    caller = _read_caller(process, hashed)
     try:
         token, _ = limits.tokens(process.scripts, caller.account_id)
     except StoreAway:
         return caller, None
-    with process.rows():
-        # Read again under the token: a change between the two would else be remembered as if it had been seen.
-        caller = callers.find(hashed)
-    process.caller_memory.put(hashed, caller, token)
-    return caller, token
+    # Read again under the token: a change between the two would else be remembered as if it had been seen.
+    return _fresh(process, hashed, token), token
 
 
 def _fresh(process: GatewayProcess, hashed: str, token: bytes) -> Caller:
     process.caller_memory.forget(hashed)
+    caller = _read_caller(process, hashed)
+    process.caller_memory.put(hashed, caller, token)
+    return caller
+
+
+def _read_caller(process: GatewayProcess, hashed: str) -> Caller:
+    """From the rows. Who is refused is never remembered: a restored account would stay refused without being asked for.
+
+    Raises what forbids the caller to ask for anything.
+    """
     with process.rows():
         caller = callers.find(hashed)
-    process.caller_memory.put(hashed, caller, token)
     caller.check()
+    if "write" not in caller.scopes:
+        raise ScopeMissing(scope="write")
     return caller
 
 
 def _without_store(process: GatewayProcess, hashed: str) -> Caller:
-    """The policy for when requests can't be counted; and nothing remembered is trusted then."""
+    """The policy for when requests can't be counted. Nothing remembered is trusted then, nor when the store is back:
+    what changed meanwhile was told to nobody."""
+    process.caller_memory.clear()
+    process.catalog_memory.clear()
     if process.settings.rate_limit_fail == "closed":
         raise LimiterUnavailable(retry_after=5)
     process.uncounted += 1
-    with process.rows():
-        caller = callers.find(hashed)
-    caller.check()
-    return caller
+    return _read_caller(process, hashed)
 
 
 def _catalog(process: GatewayProcess, token: bytes) -> Catalog:
