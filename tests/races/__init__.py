@@ -1,0 +1,1 @@
+"""What only shows between real processes: many workers on one wallet, workers killed, databases that go away."""
