@@ -17,7 +17,7 @@ from flask import Flask
 from portal.clock import utcnow
 from portal.extensions import db
 from portal.models import Account, GatewayProcess, Usage
-from portal.services import api_keys, ledger
+from portal.services import api_keys
 from portal.services.gateway import sweep as sweeping
 from portal.services.gateway.process import DEAD_AFTER
 from sandbox.process import SandboxProcess
