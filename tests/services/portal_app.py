@@ -1,7 +1,7 @@
 """The portal in this process: `app` on SQLite, `make_app` on any database, test clients.
 
-pytest-flask's own `client` and `live_server` serve where they fit, but for its open request context: with it, `g` and so
-the signed-in person leaked from one request of a test into the next.
+pytest-flask's own `client` and `live_server` serve where they fit, but for its open request context: with it, `g` and
+so the signed-in person leaked from one request of a test into the next.
 """
 
 import re
