@@ -8,7 +8,7 @@ import logging
 from flask import Flask, Response, current_app, jsonify, make_response, render_template, request
 from flask_babel import force_locale
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed as HttpMethodNotAllowed
 
 from portal.blueprints.proxy.dialect import program_language
 from portal.errors import (
@@ -49,7 +49,7 @@ def _speaks_json() -> bool:
     door = doors.get((request.endpoint or "").rpartition(".")[0])
     if door is not None:
         return bool(door.errors == "openai")
-    return request.path.startswith(("/v1/", "/api/", "/webhooks/"))
+    return (request.path + "/").startswith(("/v1/", "/api/", "/webhooks/"))
 
 
 def _http(error: HTTPException) -> Response:
@@ -59,7 +59,10 @@ def _http(error: HTTPException) -> Response:
         return render(RequestTooLarge(limit=current_app.config["MAX_CONTENT_LENGTH"]))
     known: dict[int, type[PortalError]] = {403: AccessDenied, 404: NotFound, 405: MethodNotAllowed}
     if error.code in known:
-        return render(known[error.code]())
+        response = render(known[error.code]())
+        if isinstance(error, HttpMethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
     if error.code is not None and error.code < 500:
         return render(InvalidRequest(reason=error.name))
     return _unforeseen(error)

@@ -107,7 +107,7 @@ def test_usage_in_a_stream_is_told_once_when_asked_for_with_its_price(door: AnyD
 def test_the_limit_reaches_the_server_under_either_name(door: AnyDoor, house: House, name: str, stream: bool) -> None:
     """never-again, "50 asked, 1,349 tokens answered and billed"."""
     house.sandbox.control(tokens=200)
-    answer = door.ask("POST", CHAT, key=house.layla.api_key, body=chat(**{name: 5}, stream=stream))
+    answer = door.ask("POST", CHAT, key=house.layla.api_key, body={**chat(stream=stream), name: 5})
     if stream:
         reason = [e["choices"][0]["finish_reason"] for e in answer.events()][-1]
     else:

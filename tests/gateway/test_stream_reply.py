@@ -218,7 +218,7 @@ def test_nothing_follows_the_end() -> None:
 def test_tool_calls_reasoning_and_unknown_members_pass_untouched() -> None:
     """API-01: each tool call comes whole in one event."""
     call = {"id": "call_1", "index": 0, "type": "function", "function": {"name": "f", "arguments": '{"a":"\\u003c"}'}}
-    deltas = [
+    deltas: list[dict[str, Any]] = [
         {"role": "assistant", "content": "", "reasoning": "hm"}, {"content": "", "reasoning": "so"},
         {"content": "", "tool_calls": [call]}, {"content": None}, {"reasoning_content": "x"},
     ]  # fmt: skip

@@ -184,7 +184,7 @@ def read_all(sock: socket.socket) -> bytes:
     return b"".join(pieces)
 
 
-def chat(text: str = "Hello", **members: Any) -> dict[str, Any]:
+def chat(text: str = "Hello", /, **members: Any) -> dict[str, Any]:
     """The body of a chat request."""
     return {"model": "llama3.2:3b", "messages": [{"role": "user", "content": text}], **members}
 
