@@ -94,7 +94,7 @@ def test_a_worker_told_to_stop_lets_streams_finish_and_settles_the_others(sqlite
     street.sandbox.control("llama3.2:3b", hold_after=3)
     street.sandbox.control("smollm2:135m", delay_chunk_ms=60, tokens=10)
     account, key = street.customer(1_000_000)
-    web = street.open_shop(GUNICORN_CMD_ARGS="--graceful-timeout 2")
+    web = street.open_shop(GUNICORN_CMD_ARGS="--graceful-timeout 5")
     held = street.open_streams(web, key, 3)
     ending = [Stream(web.url, key, question(20, model="smollm2:135m", stream=True)) for _ in range(3)]
     with closing(held + ending):
@@ -104,10 +104,14 @@ def test_a_worker_told_to_stop_lets_streams_finish_and_settles_the_others(sqlite
         for stream in ending:
             assert stream.rest().endswith(b"data: [DONE]\n\n")
         for stream in held:
-            assert b"[DONE]" not in stream.rest(), "what was cut must not look complete"
+            told = stream.rest().decode()
+            assert "service_unavailable" in told and 'finish_reason":"' not in told, (
+                "what was cut must not look complete"
+            )
         eventually(lambda: not web.process.running, what="the end of gunicorn")
-    outcomes = sorted((u.outcome, u.answer_tokens, u.estimated) for u in street.usages(account))
-    assert outcomes == [("client_left", 3, True)] * 3 + [("ok", 10, False)] * 3
+    outcomes = sorted((u.outcome, u.prompt_tokens, u.answer_tokens, u.estimated) for u in street.usages(account))
+    assert outcomes == [("ok", 5, 10, False)] * 3 + [("upstream_failed", 0, 3, True)] * 3
+    assert street.wallet(account).balance == 1_000_000 - 3 * 15 - 3 * 3
     assert street.open_requests() == set()
     assert street.processes() == {}, "it said farewell"
     assert street.faults() == []

@@ -52,16 +52,11 @@ class GatewayProcess:
         self.uncounted = 0
         """Requests let through while the store was away."""
         self._stopped = threading.Event()
+        self._started_at = utcnow()
 
     def start(self) -> None:
         """Write the sign of life and keep it up. Raises SQLAlchemyError when the database is away."""
-        now = utcnow()
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.insert(models.GatewayProcess).values(
-                    id=self.id, host=socket.gethostname()[:120], pid=self.pid, started_at=now, seen_at=now
-                )
-            )
+        self._write_sign_of_life()
         threading.Thread(target=self._live, name="sign-of-life", daemon=True).start()
 
     def stop(self) -> None:
@@ -96,6 +91,15 @@ class GatewayProcess:
         used, self.keys_used = self.keys_used, {}
         with self._engine.begin() as connection:
             process, key = models.GatewayProcess, models.ApiKey
-            connection.execute(sa.update(process).where(process.id == self.id).values(seen_at=utcnow()))
+            seen = connection.execute(sa.update(process).where(process.id == self.id).values(seen_at=utcnow()))
+            if not seen.rowcount:
+                # At the start; and after minutes without a database, when the sweep had cleared the row away: without
+                # it everything this process answers would be settled at nothing from then on.
+                connection.execute(
+                    sa.insert(process).values(
+                        id=self.id, host=socket.gethostname()[:120], pid=self.pid, started_at=self._started_at,
+                        seen_at=utcnow(),
+                    )
+                )  # fmt: skip
             for key_id, at in sorted(used.items()):  # one order for all processes: they lock the same rows
                 connection.execute(sa.update(key).where(key.id == key_id).values(last_used_at=at))
