@@ -140,6 +140,9 @@ def _run(options: argparse.Namespace, wanted: list[str], build: Path) -> int:
     text = report.tables(systems, rounds, opened) + ("\n" + report.goal_lines(found) + "\n" if found else "")
     path = report.write(HERE / "results", text, sizes, systems, rounds, opened, notes)
     print(f"\n{report.machine()}\n\n{text}\n" + "\n".join(notes) + f"\nwritten to {path}")
+    if options.check and not found:
+        print("bench: no goal could be judged without ours", file=sys.stderr)
+        return 1
     return 1 if options.check and not all(g.met for g in found) else 0
 
 
