@@ -4,7 +4,11 @@ Rows hold integers: fils (1/1000 KWD) and milli-credits (1/1000 credit, one weig
 they are written; digits are Latin in both languages.
 """
 
+import re
+
 MILLI = 1000
+# A comma only where thousands part: `1,5` is one and a half to half the world, and must not become fifteen.
+_AMOUNT = re.compile(r"(?P<sign>[+-]?)(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,18})(?:\.(?P<part>[0-9]{0,3}))?")
 
 
 def credits(milli: int) -> str:
@@ -35,14 +39,8 @@ def parse_credits(text: str) -> int:
 
     Raises ValueError for anything that isn't a decimal of at most three places.
     """
-    text = text.strip().replace(",", "")
-    sign = -1 if text.startswith("-") else 1
-    whole, _, part = text.lstrip("+-").partition(".")
-    if (
-        not whole.isascii()
-        or not whole.isdigit()
-        or len(part) > 3
-        or (part and not (part.isascii() and part.isdigit()))
-    ):
+    found = _AMOUNT.fullmatch(text.strip())
+    if found is None:
         raise ValueError(f"not an amount of credits: {text!r}")
-    return sign * (int(whole) * MILLI + int(part.ljust(3, "0") or 0))
+    amount = int(found["whole"].replace(",", "")) * MILLI + int((found["part"] or "").ljust(3, "0"))
+    return -amount if found["sign"] == "-" else amount
