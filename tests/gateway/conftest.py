@@ -12,6 +12,8 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from dev.embedded_redis import server_binary
+from dev.log_watch import LogWatch
 from portal import create_app
 from portal.config import load_settings
 from portal.extensions import db
@@ -23,6 +25,8 @@ from tests.gateway.wire import Hub, Plain, eventually
 from tests.services.cast import Cast, Person
 from tests.services.databases import Engine
 from tests.services.environment import portal_environment
+from tests.services.portal_app import close
+from tests.services.programs import find, missing
 from tests.services.redis_server import RedisServer
 from tests.services.web import Web
 
@@ -35,15 +39,15 @@ _PASSWORD = "nakhla-marsa-3ashra"
 
 
 class House:
-    """url: the database's."""
+    """url: the database's; store: a Redis of the house's own, which no other test stops."""
 
-    def __init__(self, url: str, folder: Path, redis_url: str, sandbox: SandboxProcess) -> None:
-        self.url, self.folder, self.redis_url, self.sandbox = url, folder, redis_url, sandbox
+    def __init__(self, url: str, folder: Path, store: RedisServer, sandbox: SandboxProcess) -> None:
+        self.url, self.folder, self.store, self.sandbox = url, folder, store, sandbox
         self._webs: list[Web] = []
         self._people = 0
 
     def environment(self, **settings: str | int) -> dict[str, str]:
-        chosen = {"DATABASE_URL": self.url, "REDIS_URL": self.redis_url, "OLLAMA_URL": self.sandbox.ollama_url}
+        chosen = {"DATABASE_URL": self.url, "REDIS_URL": self.store.url, "OLLAMA_URL": self.sandbox.ollama_url}
         return portal_environment(self.folder, **{**chosen, **QUICK, **settings})
 
     def start(self, workers: int, **settings: str | int) -> Web:
@@ -133,33 +137,47 @@ class House:
         return row.balance, row.held
 
 
-def close(app: Flask) -> None:
-    """End a portal of this process in good order."""
-    app.extensions["chat_door"].stop()
-    app.extensions["store"].close()
-    with app.app_context():
-        db.session.remove()
-        for engine in db.engines.values():
-            engine.dispose()
+def new_store() -> RedisServer:
+    """A running Redis; `remove` is the caller's to call."""
+    binary = find("redis-server", "valkey-server") or server_binary()
+    if binary is None:
+        missing("Redis or Valkey")
+        raise AssertionError
+    server = RedisServer(binary)
+    server.start()
+    return server
+
+
+@pytest.fixture
+def own_store() -> Iterator[RedisServer]:
+    """A Redis that this test may stop."""
+    server = new_store()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session")
 def _house(
-    sqlite_engine: Engine,
-    _redis_server: RedisServer,
-    _sandbox: SandboxProcess,
-    tmp_path_factory: pytest.TempPathFactory,
+    sqlite_engine: Engine, _sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
-    house = House(sqlite_engine.fresh("seeded"), tmp_path_factory.mktemp("house"), _redis_server.url, _sandbox)
+    house = House(sqlite_engine.fresh("seeded"), tmp_path_factory.mktemp("house"), new_store(), _sandbox)
     yield house
     house.close()
+    house.store.remove()
 
 
 @pytest.fixture
-def house(_house: House, redis_server: RedisServer, sandbox: SandboxProcess) -> House:
+def house(_house: House, sandbox: SandboxProcess) -> House:
     """The house, with an empty store and a sandbox as at its start."""
+    _house.store.client.flushall()
     assert _house.layla
     return _house
+
+
+@pytest.fixture
+def complaints(house: House) -> LogWatch:
+    """What the house's web process logs as an error from now on."""
+    return LogWatch(house.web.log)
 
 
 @pytest.fixture

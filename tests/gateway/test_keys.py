@@ -1,12 +1,10 @@
 """Who may ask: keys that are missing, wrong, over or gone, on every worker and with the store away."""
 
 import datetime as dt
-from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
 
-from dev.embedded_redis import server_binary
 from portal import create_app
 from portal.clock import utcnow
 from portal.config import load_settings
@@ -14,10 +12,10 @@ from portal.extensions import db
 from portal.freshness import changing
 from portal.models import ApiKey, Plan, User
 from portal.services import api_keys
-from tests.gateway.conftest import House, close
+from tests.gateway.conftest import House
 from tests.gateway.wire import CHAT, Answer, Hub, Line, Plain, chat, eventually
 from tests.services.cast import Person
-from tests.services.programs import find, missing
+from tests.services.portal_app import close
 from tests.services.redis_server import RedisServer
 from tests.services.web import Web
 
@@ -202,41 +200,26 @@ def test_a_key_may_do_what_its_scopes_say(door: AnyDoor, house: House, scopes: s
     assert door.ask("POST", CHAT, key=guest.api_key, body=chat()).status == 200
 
 
-def test_a_memory_from_before_a_flush_of_the_store_is_not_believed(
-    door: AnyDoor, house: House, redis_server: RedisServer
-) -> None:
+def test_a_memory_from_before_a_flush_of_the_store_is_not_believed(door: AnyDoor, house: House) -> None:
     """KEY-03: the store may lose everything at any instant, and a revoked key stays dead."""
     guest = house.somebody()
     assert door.ask("POST", CHAT, key=guest.api_key, body=chat()).status == 200
     with house.app.app_context():
         api_keys.delete(guest.account_id, own_key(house, guest).id)
-    redis_server.client.flushall()
+    house.store.client.flushall()
     refused(door.ask("POST", CHAT, key=guest.api_key, body=chat()), 401, "key_revoked")
 
 
-def test_scripts_that_the_store_forgot_are_sent_again(door: AnyDoor, house: House, redis_server: RedisServer) -> None:
+def test_scripts_that_the_store_forgot_are_sent_again(door: AnyDoor, house: House) -> None:
     """RATE-03: a restarted or failed-over Redis answers NOSCRIPT."""
     assert door.ask("POST", CHAT, key=house.layla.api_key, body=chat()).status == 200
-    redis_server.client.script_flush()
+    house.store.client.script_flush()
     answer = door.ask("POST", CHAT, key=house.layla.api_key, body=chat())
     assert answer.status == 200
     assert "x-ratelimit-remaining-requests" in answer.headers
 
 
 # -- the store away ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def own_store() -> Iterator[RedisServer]:
-    """A Redis that this test may stop."""
-    binary = find("redis-server", "valkey-server") or server_binary()
-    if binary is None:
-        missing("Redis or Valkey")
-        raise AssertionError
-    server = RedisServer(binary)
-    server.start()
-    yield server
-    server.remove()
 
 
 def outage(web: Web) -> tuple[int, int]:

@@ -10,7 +10,6 @@ from portal.services import api_keys
 from portal.services.limits import WINDOW_MS
 from tests.gateway.conftest import House
 from tests.gateway.wire import CHAT, Answer, Hub, Line, Plain, chat
-from tests.services.redis_server import RedisServer
 
 
 def frees_in_ms(client: redis.Redis, account_id: str) -> int:
@@ -20,7 +19,7 @@ def frees_in_ms(client: redis.Redis, account_id: str) -> int:
     return int(entries[0][1]) + WINDOW_MS - (seconds * 1000 + micros // 1000)
 
 
-def test_four_processes_let_exactly_the_plans_number_through(house: House, redis_server: RedisServer) -> None:
+def test_four_processes_let_exactly_the_plans_number_through(house: House) -> None:
     """RATE-01, never-again, "Limits fired early, late, or per process": 70 at once, thirty pass."""
     guest = house.somebody(plan="pro", credits=1000)
     house.sandbox.control(slots=64)
@@ -39,7 +38,7 @@ def test_four_processes_let_exactly_the_plans_number_through(house: House, redis
     passed = [a.headers for a in answers if a.status == 200]
     assert sorted(int(h["x-ratelimit-remaining-requests"]) for h in passed) == list(range(30))
     assert {h["x-ratelimit-limit-requests"] for h in passed} == {"30"}
-    truth = frees_in_ms(redis_server.client, guest.account_id)
+    truth = frees_in_ms(house.store.client, guest.account_id)
     for answer in answers:
         if answer.status == 429:
             error = answer.error()
@@ -56,10 +55,10 @@ def test_four_processes_let_exactly_the_plans_number_through(house: House, redis
     assert len(house.sandbox.chats()) == 30
 
 
-def test_retry_after_is_when_the_next_one_passes(door: Hub | Plain, house: House, redis_server: RedisServer) -> None:
+def test_retry_after_is_when_the_next_one_passes(door: Hub | Plain, house: House) -> None:
     """RATE-02: whole seconds, at least 1, never earlier than the truth; nothing is charged."""
     guest = house.somebody(plan="basic")
-    client = redis_server.client
+    client = house.store.client
     seconds, micros = client.time()
     now = seconds * 1000 + micros // 1000
     for age in (59_400, *range(9)):

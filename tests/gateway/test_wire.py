@@ -172,4 +172,3 @@ def test_json_is_read_whatever_it_calls_itself(door: AnyDoor, house: House, kind
 def test_no_question_was_left_open(house: House) -> None:
     """CRD-01: after all of these no credit is on hold."""
     assert eventually(lambda: house.wallet(house.layla.account_id)[1] == 0)
-    assert house.web.errors() == []
