@@ -47,7 +47,7 @@ def test_all_processes_killed_between_hold_and_answer(street: Street) -> None:
     street.sandbox.control(fault="stall_before")
     account, key = street.customer(1_000_000)
     web = street.open_shop(workers=2)
-    threads = Threads(*[lambda s=s: Stream(web.url, key, question(20, stream=s)) for s in (True, False) * 4])  # type: ignore[misc]
+    threads = Threads(*[lambda s=s: Stream(web.url, key, question(20, stream=s)) for s in (True, False) * 4])
     eventually(lambda: len(street.sandbox.chats()) == 8, what="the eighth question at the server")
     pids = web.worker_pids()
     web.kill()
