@@ -36,12 +36,12 @@ def engine_options(url: str) -> dict[str, Any]:
             "pool_pre_ping": True,
             "pool_recycle": 280,
             "pool_size": 10,
-            "max_overflow": 30,
+            "max_overflow": 10,  # those above pool_size are opened and thrown away: a burst had better wait
             "connect_args": connect,
         }
     # A lock_timeout set inside a transaction is undone by its rollback: it belongs into the connection's options.
     connect = {"connect_timeout": 5, "options": "-c lock_timeout=10000 -c timezone=UTC"}
-    return {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 30, "connect_args": connect}
+    return {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 10, "connect_args": connect}
 
 
 def prepare(engine: sa.Engine) -> None:

@@ -22,8 +22,9 @@ PREFIX = "fresh:"
 UNSETTLED = "?"
 """While a token begins with this, what is read may be cached by nobody: the change is not committed yet."""
 SECONDS = 3600
-CACHE_SECONDS = 30
-"""A worker's cache forgets by itself after this; it must stay far below SECONDS, or an expired token hides a change."""
+CACHE_SECONDS = 120
+"""A worker's cache forgets by itself after this; it must stay far below SECONDS, or an expired token hides a change. It
+is also the longest that a change stays unseen whose marks were lost on a line that the workers' own did not share."""
 
 
 @contextmanager

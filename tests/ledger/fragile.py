@@ -14,7 +14,7 @@ from portal.extensions import db
 from tests.ledger.books import Books
 from tests.ledger.relay import Relay
 
-COMMITS = {"mysql": b"\x03COMMIT", "postgresql": b"COMMIT\x00"}
+COMMITS = {"mysql": b"\x03COMMIT", "postgresql": b"WITH r AS ("}
 """How each server is told to commit, on the wire."""
 
 

@@ -74,7 +74,7 @@ def admit(process: GatewayProcess, request_id: str, authorization: str | None, b
         charge(prompt_bound, limit, *rates), taken, process.routing.choose(model),
     )  # fmt: skip
     _hold(process, ticket)
-    process.keys_used[caller.key_id] = utcnow()
+    process.keys_used.add(caller.key_id)
     return ticket
 
 

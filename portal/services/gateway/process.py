@@ -29,6 +29,7 @@ from portal.services.routing import Routing
 
 log = logging.getLogger("portal.gateway")
 SIGN_OF_LIFE_SECONDS = 5
+AT_ONCE = 500
 DEAD_AFTER = dt.timedelta(seconds=30)
 
 
@@ -47,8 +48,8 @@ class GatewayProcess:
         self.caller_memory = CallerMemory()
         self.catalog_memory = CatalogMemory()
         self.routing = Routing()
-        self.keys_used: dict[str, dt.datetime] = {}
-        """When each key was last used; written with the sign of life, as no request should wait for that."""
+        self.keys_used: set[str] = set()
+        """Since the last sign of life, which notes it: no request should wait for that."""
         self.uncounted = 0
         """Requests let through while the store was away."""
         self._stopped = threading.Event()
@@ -88,7 +89,7 @@ class GatewayProcess:
                 log.warning("no sign of life written", extra={"error": type(error).__name__})
 
     def _write_sign_of_life(self) -> None:
-        used, self.keys_used = self.keys_used, {}
+        used, self.keys_used = sorted(self.keys_used), set()  # one order for all processes: they lock the same rows
         with self._engine.begin() as connection:
             process, key = models.GatewayProcess, models.ApiKey
             seen = connection.execute(sa.update(process).where(process.id == self.id).values(seen_at=utcnow()))
@@ -101,5 +102,6 @@ class GatewayProcess:
                         seen_at=utcnow(),
                     )
                 )  # fmt: skip
-            for key_id, at in sorted(used.items()):  # one order for all processes: they lock the same rows
-                connection.execute(sa.update(key).where(key.id == key_id).values(last_used_at=at))
+            for start in range(0, len(used), AT_ONCE):
+                some = sa.update(key).where(key.id.in_(used[start : start + AT_ONCE]))
+                connection.execute(some.values(last_used_at=utcnow()))

@@ -61,7 +61,17 @@ class Settlement(NamedTuple):
 class Statements(Protocol):
     """Raw SQL on a driver's connection, inside a transaction that the till ends."""
 
-    def begin(self, connection: Any) -> None: ...
+    def begin(self, connection: Any) -> None:
+        """Before `write`."""
+        ...
+
+    def end(self, connection: Any) -> None:
+        """Before the connection goes back to where it came from."""
+        ...
+
+    def commits_at_once(self, settlements: int, holds: int) -> bool:
+        """Whether `write` commits by itself: a line that breaks meanwhile leaves open whether it did."""
+        ...
 
     def write(
         self, connection: Any, settlements: list[Settlement], holds: list[Hold]
@@ -107,6 +117,12 @@ class RowStatements:
             from portal.database import begin_immediate
 
             begin_immediate(lambda: connection.driver_connection.execute("BEGIN IMMEDIATE"))
+
+    def end(self, connection: Any) -> None:
+        pass
+
+    def commits_at_once(self, settlements: int, holds: int) -> bool:
+        return False
 
     def write(
         self, connection: Any, settlements: list[Settlement], holds: list[Hold]

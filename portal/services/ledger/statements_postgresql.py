@@ -45,12 +45,25 @@ SELECT id, after FROM ranked"""
 
 class PostgresqlStatements:
     def begin(self, connection: Any) -> None:
-        pass  # psycopg begins by itself
+        line = connection.driver_connection
+        # A line that the server closed while it was idle is noticed here, before anything is sent that might be done.
+        line.pgconn.consume_input()
+        if not line.autocommit:
+            line.autocommit = True  # psycopg's own BEGIN and COMMIT are two more trips than one statement needs
+
+    def end(self, connection: Any) -> None:
+        connection.driver_connection.autocommit = False
+
+    def commits_at_once(self, settlements: int, holds: int) -> bool:
+        # A settlement may be sent again, as it claims its row. Holds may not: two of them need one transaction.
+        return not holds or (holds == 1 and not settlements)
 
     def write(
         self, connection: Any, settlements: list[Settlement], holds: list[Hold]
     ) -> tuple[dict[str, int], set[str]]:
         """See `Statements.write`."""
+        if not self.commits_at_once(len(settlements), len(holds)):
+            connection.cursor().execute("BEGIN")
         if settlements and holds:
             accounts = {s.account_id for s in settlements} | {h.account_id for h in holds}
             if len(accounts) > 1:  # each statement locks in order, but both together would not

@@ -100,6 +100,7 @@ class Till:
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._sql.end(connection)
             connection.close()
 
     # -- who commits -------------------------------------------------------------------------------------------------
@@ -180,6 +181,7 @@ class Till:
             try:
                 connection = self._open()
                 opened = True
+                self._sent = self._sql.commits_at_once(len(settlements), len(holds))
                 settled, held = self._sql.write(connection, [t.work for t in settlements], [t.work for t in holds])  # type: ignore[misc]
                 self._sent = True
                 connection.commit()
