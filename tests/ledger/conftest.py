@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from portal.services.ledger.till import Till
+from sandbox.process import SandboxProcess
 from tests.ledger.books import Books
 from tests.ledger.fragile import FragileBooks, relayed
+from tests.races.street import Street
 from tests.services.portal_app import MakeApp
+from tests.services.web import StartWeb
 
 
 @pytest.fixture
@@ -53,3 +56,10 @@ def told() -> Iterator[list[logging.LogRecord]]:
     logging.getLogger("portal").addHandler(book)
     yield book.records
     logging.getLogger("portal").removeHandler(book)
+
+
+@pytest.fixture
+def market(make_app: MakeApp, start_web: StartWeb, sqlite_url: str, sandbox: SandboxProcess) -> Street:
+    """A portal in this process and, when opened, a gunicorn, selling from one catalogue on SQLite."""
+    sandbox.control(slots=8)
+    return Street(make_app(sqlite_url, OLLAMA_URL=sandbox.ollama_url), sqlite_url, start_web, sandbox)

@@ -134,8 +134,8 @@ def test_a_hold_that_exists_already_is_refused_alone(books: Books, till: Till) -
     results = in_one_batch(books, till, *[partial(till.hold, hold) for hold in (first, *others)])
     assert [isinstance(result, TillAway) for result in results] == [True] + [False] * 4
     assert books.wallet(account).held == 140
-    usage = books.usage(first.id)
     assert till.retry_settlements() == 0
+    usage = books.usage(first.id)
     assert usage is not None and usage.state == "open"
     assert books.faults() == []
 
