@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from portal.errors import InvalidRequest, UnsupportedCapability
 from portal.services.catalog import CatalogModel
-from portal.services.gateway.reply import UNREADABLE
+from portal.services.gateway.reply import BYTES_PER_TOKEN, UNREADABLE
 
 BYPASSES = frozenset(
     {
@@ -35,8 +35,6 @@ IMAGE_TOKENS = 4096
 """What an image may cost at most in a vision model's context; its base64 text says nothing about that."""
 TEMPLATE_TOKENS = 256
 """What a chat template adds on its own."""
-BYTES_PER_TOKEN = 4
-"""For estimates alone: Latin text has a little more, Arabic about two. It errs in the customer's favour."""
 
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
