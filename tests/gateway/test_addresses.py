@@ -282,7 +282,7 @@ def test_every_error_of_the_list_is_one_the_api_sends() -> None:
 @pytest.mark.parametrize("language", ["en", "ar"])
 @pytest.mark.parametrize("error", SCENES, ids=lambda error: error.code)
 def test_each_error_comes_about_and_is_told_in_the_callers_language(
-    make_app: MakeApp, sqlite_url: str, sandbox: SandboxProcess, error: type[errors.PortalError], language: str
+    sqlite_url: str, make_app: MakeApp, sandbox: SandboxProcess, error: type[errors.PortalError], language: str
 ) -> None:
     """Contract, the table of errors; API errors are English unless Arabic is asked for."""
     scenes = Scenes(make_app, sqlite_url, sandbox)

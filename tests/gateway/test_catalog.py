@@ -44,7 +44,7 @@ def written(name: str) -> list[str]:
 
 
 @pytest.fixture
-def shop(make_app: MakeApp, sqlite_url: str) -> Flask:
+def shop(sqlite_url: str, make_app: MakeApp) -> Flask:
     """The seeded catalogue, with the cloud's provider open."""
     app = make_app(sqlite_url)
     with app.app_context():

@@ -197,7 +197,7 @@ def two_servers(make_app: MakeApp, url: str, first: str, second: str) -> Flask:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_second_server_takes_over_while_the_first_is_down(
-    make_app: MakeApp, sqlite_url: str, sandbox: SandboxProcess, stream: bool
+    sqlite_url: str, make_app: MakeApp, sandbox: SandboxProcess, stream: bool
 ) -> None:
     """OPS-01, design, "Failover only before the first byte, never billed twice"."""
     app = two_servers(make_app, sqlite_url, NOWHERE, sandbox.ollama_url)
@@ -213,7 +213,7 @@ def test_the_second_server_takes_over_while_the_first_is_down(
     assert not any(routing._in_flight.values()), "a request that moved on is still counted at the first server"
 
 
-def test_no_server_that_answers_is_told_as_503(make_app: MakeApp, sqlite_url: str) -> None:
+def test_no_server_that_answers_is_told_as_503(sqlite_url: str, make_app: MakeApp) -> None:
     """Contract: 503 `no_provider` with Retry-After; nothing charged."""
     app = two_servers(make_app, sqlite_url, NOWHERE, NOWHERE)
     layla = Cast(app).layla
@@ -226,7 +226,7 @@ def test_no_server_that_answers_is_told_as_503(make_app: MakeApp, sqlite_url: st
 
 
 def test_a_server_is_chosen_by_how_much_it_has_to_do(
-    make_app: MakeApp, sqlite_url: str, sandbox: SandboxProcess
+    sqlite_url: str, make_app: MakeApp, sandbox: SandboxProcess
 ) -> None:
     """QUEUE-01: our own count; Ollama has none."""
     app = two_servers(make_app, sqlite_url, sandbox.ollama_url, sandbox.ollama_url)

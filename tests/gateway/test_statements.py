@@ -52,7 +52,7 @@ class Warm:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_warm_request_asks_the_rows_for_nothing(
-    make_app: MakeApp, database_url: str, sandbox: SandboxProcess, stream: bool
+    database_url: str, make_app: MakeApp, sandbox: SandboxProcess, stream: bool
 ) -> None:
     """never-again, "Every call slow": no list call, no query for key, plan, price or model; on each database."""
     warm = Warm(make_app(database_url, OLLAMA_URL=sandbox.ollama_url))
@@ -67,7 +67,7 @@ def test_a_warm_request_asks_the_rows_for_nothing(
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_warm_request_is_two_short_transactions(
-    make_app: MakeApp, sqlite_url: str, sandbox: SandboxProcess, stream: bool
+    sqlite_url: str, make_app: MakeApp, sandbox: SandboxProcess, stream: bool
 ) -> None:
     """design, "one short transaction" to hold, one to settle: counted below SQLAlchemy, at the driver."""
     warm = Warm(make_app(sqlite_url, OLLAMA_URL=sandbox.ollama_url))

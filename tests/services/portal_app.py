@@ -55,7 +55,7 @@ def close(app: Flask) -> None:
 
 
 @pytest.fixture
-def app(make_app: MakeApp, sqlite_url: str, sandbox: object) -> Flask:
+def app(sqlite_url: str, make_app: MakeApp, sandbox: object) -> Flask:
     """A portal on SQLite, with the scripted sandbox as its Ollama."""
     return make_app(sqlite_url, OLLAMA_URL=sandbox.ollama_url)  # type: ignore[attr-defined]
 
