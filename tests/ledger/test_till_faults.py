@@ -170,3 +170,15 @@ def test_the_till_waits_for_a_lock_that_somebody_holds_for_a_while(books: Books,
         time.sleep(0.3)
     assert waiting.wait() == [None]
     assert books.wallet(account).held == 10
+
+
+def test_a_till_whose_line_broke_while_it_was_idle_closes_without_a_word(fragile: FragileBooks) -> None:
+    """OPS-01: a worker that stops while the database is away says farewell to the rest, and ends in good order."""
+    account, till = fragile.open_account(1_000), fragile.till()
+    hold = a_hold(account, 300)
+    till.hold(hold)
+    with fragile.away():
+        till.close()
+    assert fragile.wallet(account).held == 300
+    assert till.settle(its_end(hold, 10)) == 990, "closed is not the end of it: the next one opens a line"
+    till.close()
