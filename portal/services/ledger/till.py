@@ -62,7 +62,6 @@ class Till:
         self._mutex = threading.Lock()
         self._queue: deque[_Ticket] = deque()
         self._busy = False
-        self._sent = False
         self._late: deque[Settlement] = deque()
 
     @property
@@ -100,8 +99,11 @@ class Till:
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._sql.end(connection)
-            connection.close()
+            try:
+                self._sql.end(connection)
+                connection.close()
+            except Exception:  # noqa: BLE001  (a line that broke while it was idle)
+                connection.invalidate()
 
     # -- who commits -------------------------------------------------------------------------------------------------
 
@@ -177,20 +179,20 @@ class Till:
         for attempt in range(TRIES):
             if attempt and time.monotonic() > deadline:
                 break
-            self._sent = opened = False
+            sent = opened = False
             try:
                 connection = self._open()
                 opened = True
-                self._sent = self._sql.commits_at_once(len(settlements), len(holds))
+                sent = self._sql.commits_at_once(len(settlements), len(holds))
                 settled, held = self._sql.write(connection, [t.work for t in settlements], [t.work for t in holds])  # type: ignore[misc]
-                self._sent = True
+                sent = True
                 connection.commit()
             except Exception as failure:  # noqa: BLE001  (every driver has errors of its own; none may lose a ticket)
                 error = failure
-                if self._undo(failure) and self._sent and holds:
+                if self._undo(failure) and sent and holds:
                     # The commit may have been done before the line broke: trying the holds again could hold twice.
                     for ticket in holds:
-                        self._give_up(ticket, failure)
+                        self._give_up(ticket, failure, in_doubt=True)
                     batch, holds = settlements, []
                     if not batch:
                         return
@@ -209,7 +211,7 @@ class Till:
                 self._commit([ticket])
             return
         for ticket in batch:
-            self._give_up(ticket, error)
+            self._give_up(ticket, error, in_doubt=False)
 
     def _open(self) -> Any:
         if self._connection is None:
@@ -233,7 +235,9 @@ class Till:
             connection.invalidate()
         return lost
 
-    def _give_up(self, ticket: _Ticket, error: BaseException) -> None:
+    def _give_up(self, ticket: _Ticket, error: BaseException, *, in_doubt: bool) -> None:
+        """in_doubt: it may have been committed all the same. Only then is a hold given back: one that the database
+        refused because the request is open already would else be settled under whoever runs it."""
         work = ticket.work
         if isinstance(work, Settlement):
             log.error(
@@ -242,7 +246,7 @@ class Till:
             self._late.append(work)
         else:
             log.error("hold not written", exc_info=error, extra={"request": work.id})
-            if self._sent:
+            if in_doubt:
                 self._late.append(_void(work))
         ticket.error, ticket.answered = TillAway(), True
 
@@ -253,10 +257,9 @@ class Till:
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.invalidate()
-        self._sent = True
         for ticket in batch:
             if not ticket.answered:
-                self._give_up(ticket, error)
+                self._give_up(ticket, error, in_doubt=True)
 
 
 def _void(hold: Hold) -> Settlement:
