@@ -28,11 +28,11 @@ def create_app(settings: Settings | None = None) -> Flask:
         app, extensions.db, directory=str(ROOT / "migrations"), render_as_batch=True, compare_type=True
     )
     extensions.babel.init_app(app, locale_selector=i18n.select_locale)
+    pages.init_app(app)  # before whatever may refuse: its hooks name the request, and say that a GET only reads
     extensions.csrf.init_app(app)
     store.init_app(app)
 
     open_doors(app)
-    pages.init_app(app)
     frame.init_app(app)
     commands.init_app(app)
     if settings.trusted_proxies:

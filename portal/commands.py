@@ -46,6 +46,11 @@ def _ensure_admin() -> None:
         raise click.ClickException(
             f"The administrator can't be created from ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_PHONES: {problems}"
         ) from refused
+    except staff.SomebodyElse as error:
+        raise click.ClickException(
+            "A customer signed up with the address of ADMIN_EMAIL, and ADMIN_PASSWORD is not theirs: nobody was made "
+            "an administrator. Choose another ADMIN_EMAIL, or set ADMIN_PASSWORD to that user's if they are you."
+        ) from error
     if user_id:
         click.echo(f"Administrator: {current_app.config['PORTAL'].admin_email}")
 
@@ -70,7 +75,7 @@ def ledger_check() -> None:
     click.echo("The books are right.")
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # or a minus would be taken for an option
 @click.argument("account")
 @click.argument("amount")
 @click.option("--reason", required=True, help="Why, for the ledger.")

@@ -13,6 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 LOCK_SECONDS = 15.0
+PRIVATE = {"hide_parameters": True}
+"""A failed statement's values stay out of its error, and so out of the logs: they may be hashes and addresses."""
 reading: contextvars.ContextVar[bool] = contextvars.ContextVar("reading", default=False)
 """Whether what runs now only reads: on SQLite its transactions then take no write lock (set for GET and HEAD)."""
 
@@ -20,7 +22,7 @@ reading: contextvars.ContextVar[bool] = contextvars.ContextVar("reading", defaul
 def engine_options(url: str) -> dict[str, Any]:
     """The SQLAlchemy engine options for a database address."""
     if url.startswith("sqlite"):
-        return {"connect_args": {"timeout": 0, "check_same_thread": False}}
+        return {**PRIVATE, "connect_args": {"timeout": 0, "check_same_thread": False}}
     if url.startswith(("mysql", "mariadb")):
         # REPEATABLE READ reads stale balances beside its own locks; READ COMMITTED is what PostgreSQL does.
         init = "SET time_zone='+00:00', innodb_lock_wait_timeout=10, sql_mode='TRADITIONAL'"
@@ -32,6 +34,7 @@ def engine_options(url: str) -> dict[str, Any]:
             "write_timeout": 30,
         }
         return {
+            **PRIVATE,
             "isolation_level": "READ COMMITTED",
             "pool_pre_ping": True,
             "pool_recycle": 280,
@@ -41,7 +44,7 @@ def engine_options(url: str) -> dict[str, Any]:
         }
     # A lock_timeout set inside a transaction is undone by its rollback: it belongs into the connection's options.
     connect = {"connect_timeout": 5, "options": "-c lock_timeout=10000 -c timezone=UTC"}
-    return {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 10, "connect_args": connect}
+    return {**PRIVATE, "pool_pre_ping": True, "pool_size": 10, "max_overflow": 10, "connect_args": connect}
 
 
 def prepare(engine: sa.Engine) -> None:

@@ -1,7 +1,7 @@
 """Every error the portal tells anyone, in one tree.
 
 An error is a code, a status and a sentence; the door decides the dialect it is told in (a page, OpenAI's JSON).
-The docs render the same list (`PUBLIC`), so a documented code is one the API sends. Knows no request and no Flask app.
+The docs render the same list (`API_ERRORS`), so a documented code is one the API sends. Knows no request and no app.
 """
 
 from typing import Any, ClassVar
@@ -34,6 +34,8 @@ class PortalError(Exception):
         self.param = param
         self.retry_after = retry_after if retry_after is None else max(1, retry_after)
         self.extra = extra or {}
+        self.told: list[tuple[str, str]] = []
+        """Headers that the refused request is owed all the same, such as where it stands in its limit."""
         self.values = values
         super().__init__(self.code)
 
@@ -50,7 +52,7 @@ class PortalError(Exception):
         }
 
     def headers(self) -> list[tuple[str, str]]:
-        return [("Retry-After", str(self.retry_after))] if self.retry_after else []
+        return [*self.told, *([("Retry-After", str(self.retry_after))] if self.retry_after else [])]
 
 
 class _BadRequest(PortalError):
@@ -164,10 +166,6 @@ class FormExpired(_BadRequest):
 class RateLimitExceeded(PortalError):
     code, status, type = "rate_limit_exceeded", 429, "rate_limit_error"
     sentence = _l("Too many requests: your plan allows %(limit)s a minute. Please try again in %(seconds)s seconds.")
-
-    def headers(self) -> list[tuple[str, str]]:
-        window = {"limit": self.values["limit"], "remaining": 0, "reset": self.values["reset"]}
-        return [*super().headers(), *((f"x-ratelimit-{name}-requests", str(value)) for name, value in window.items())]
 
 
 class TooManyAttempts(PortalError):

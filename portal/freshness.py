@@ -22,7 +22,7 @@ PREFIX = "fresh:"
 UNSETTLED = "?"
 """While a token begins with this, what is read may be cached by nobody: the change is not committed yet."""
 SECONDS = 3600
-CACHE_SECONDS = 120
+CACHE_SECONDS = 60
 """A worker's cache forgets by itself after this; it must stay far below SECONDS, or an expired token hides a change. It
 is also the longest that a change stays unseen whose marks were lost on a line that the workers' own did not share."""
 
@@ -32,7 +32,8 @@ def changing(*subjects: str) -> Iterator[None]:
     """Wrap the change *and its commit*: `with changing("account:…"): …; db.session.commit()`.
 
     subjects: `account:<id>` (its keys, plan, suspension) or `catalog`.
-    When the store is away the workers read the rows for every request, so nothing stale is served then either.
+    While the store is away the workers read the rows for every request, and when their line to it broke they forget
+    what they remembered. Only where this process alone can't reach it may a change go unseen, for CACHE_SECONDS.
     """
     _mark(subjects, UNSETTLED)
     yield

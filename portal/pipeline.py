@@ -37,6 +37,10 @@ class Scripts(Protocol):
     def run(self, script: Script, keys: tuple[str, ...], args: tuple[str | int, ...]) -> Any:
         """Run it; returns its reply (strings as bytes). Raises StoreAway."""
 
+    @property
+    def losses(self) -> int:
+        """How often the line to the store broke: what was changed meanwhile was told to nobody."""
+
 
 class _Outages:
     """Says once that the store went away and once that it is back."""
@@ -44,6 +48,7 @@ class _Outages:
     def __init__(self) -> None:
         self.away_until = 0.0
         self.told = False
+        self.losses = 0
 
     def refuse_while_away(self) -> None:
         if self.away_until and time.monotonic() < self.away_until:
@@ -51,6 +56,7 @@ class _Outages:
 
     def went_away(self, error: BaseException) -> StoreAway:
         self.away_until = time.monotonic() + LOOK_AGAIN_SECONDS
+        self.losses += 1
         if not self.told:
             self.told = True
             log.error("the shared store is away", extra={"error": f"{type(error).__name__}: {error}"})
@@ -84,6 +90,10 @@ class BlockingScripts:
         self._outages.came_back()
         return reply
 
+    @property
+    def losses(self) -> int:
+        return self._outages.losses
+
 
 class PipelinedScripts:
     """One pipelined connection in gevent's hub. Made in the worker, after the fork."""
@@ -110,8 +120,14 @@ class PipelinedScripts:
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
             reply = self._call(_command("EVAL", script.text, len(keys), *keys, *args))
         if isinstance(reply, Exception):
-            raise self._outages.went_away(reply)
+            # Read-only, loading, out of memory: perhaps demoted behind its name, so the name is asked again.
+            self._drop(reply)
+            raise StoreAway
         return reply
+
+    @property
+    def losses(self) -> int:
+        return self._outages.losses
 
     def _call(self, data: bytes) -> Any:
         if self._socket is None:

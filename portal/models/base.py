@@ -8,7 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -47,6 +50,29 @@ class UtcDateTime(sa.types.TypeDecorator[dt.datetime]):
             return None
         instant: dt.datetime = value
         return instant.replace(tzinfo=dt.UTC) if instant.tzinfo is None else instant.astimezone(dt.UTC)
+
+
+class database_now(FunctionElement[dt.datetime]):  # noqa: N801  (reads as a function in a query)
+    """The present instant by the database's own clock: what several hosts compare must not be each host's own."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+
+@compiles(database_now)
+def _standard_now(element: database_now, compiler: SQLCompiler, **_kw: Any) -> str:
+    return "CURRENT_TIMESTAMP(6)"
+
+
+@compiles(database_now, "sqlite")
+def _sqlite_now(element: database_now, compiler: SQLCompiler, **_kw: Any) -> str:
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+
+
+@compiles(database_now, "mysql")
+@compiles(database_now, "mariadb")
+def _mysql_now(element: database_now, compiler: SQLCompiler, **_kw: Any) -> str:
+    return "UTC_TIMESTAMP(6)"
 
 
 def exact(length: int) -> sa.String:

@@ -11,7 +11,9 @@ import unicodedata
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
+from flask_babel import LazyString
 
+from portal import i18n
 from portal.clock import utcnow
 from portal.config import Settings
 from portal.errors import ModelNotFound, ModelNotInPlan, SimilarModelFound
@@ -67,6 +69,8 @@ def spelling(name: str) -> str:
 @dataclass(frozen=True, slots=True)
 class Catalog:
     models: tuple[CatalogModel, ...]
+    upgrade_url: str = ""
+    """Where a higher plan is bought."""
     _by_spelling: dict[str, CatalogModel] = field(default_factory=dict)
     _by_name: dict[str, CatalogModel] = field(default_factory=dict)
 
@@ -95,7 +99,8 @@ class Catalog:
                 raise SimilarModelFound(param="model", model=name, nearest=self._by_spelling[near[0]].name)
             raise ModelNotFound(param="model", model=name)
         if model.plan_rank > caller.plan_rank:
-            raise ModelNotInPlan(param="model", model=name, plan=model.plan_name["en"])
+            plan = LazyString(lambda: model.plan_name[i18n.language()])
+            raise ModelNotInPlan(param="model", model=name, plan=plan, extra={"upgrade_url": self.upgrade_url})
         return model
 
 
@@ -125,7 +130,8 @@ def read_catalog(settings: Settings) -> Catalog:
             _model(row, plans[row.plan_id], prices[row.id], offers[row.id])
             for row in rows
             if row.plan_id is not None and row.id in prices and row.id in offers
-        )
+        ),
+        upgrade_url=settings.base_url + "/billing",
     )
 
 

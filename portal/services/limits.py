@@ -81,6 +81,15 @@ def tokens(scripts: Scripts, account_id: str) -> tuple[bytes, bytes]:
     return account, catalog
 
 
+def headers(limit: int, taken: Taken | None) -> list[tuple[str, str]]:
+    """Where a request stands in its plan's limit, as OpenAI tells it. taken: None when it was not counted."""
+    told = [("x-ratelimit-limit-requests", str(limit))]
+    if taken is not None:
+        told.append(("x-ratelimit-remaining-requests", str(taken.remaining)))
+        told.append(("x-ratelimit-reset-requests", duration(taken.reset_ms)))
+    return told
+
+
 def duration(milliseconds: int) -> str:
     """As OpenAI's reset headers have it: `12ms`, `1s`, `6m0s`."""
     if milliseconds < 1000:

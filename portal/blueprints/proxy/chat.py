@@ -4,22 +4,23 @@ It stands in front of Flask (see `mount`), because the hot path needs neither it
 Which transport carries the answer is decided by the server underneath; the rule does not know.
 """
 
-import errno
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 from flask import Flask
 
 from portal import logs, money
 from portal.blueprints.proxy import dialect
+from portal.blueprints.proxy.dialect import CustomerLeft
 from portal.blueprints.proxy.plain import ClosingIterable, PlainTransport
 from portal.config import Settings
 from portal.errors import InternalError, PortalError, ServiceUnavailable
 from portal.ids import new_id
-from portal.services.gateway.admission import admit
+from portal.services.gateway.admission import admit, identify
 from portal.services.gateway.exchange import BufferedExchange, StreamExchange
 from portal.services.gateway.opening import open_upstream
 from portal.services.gateway.process import GatewayProcess
@@ -31,13 +32,8 @@ E = TypeVar("E", BufferedExchange, StreamExchange)
 StartResponse = Callable[..., Any]
 Headers = list[tuple[str, str]]
 Head = Callable[[], bytes]
-
-
-class CustomerLeft(ConnectionResetError):
-    """Nobody reads any more. With the number that gunicorn takes for an ordinary departure, not for a fault of ours."""
-
-    def __init__(self) -> None:
-        super().__init__(errno.ECONNRESET, "the customer left")
+BODY_SECONDS = 300
+"""The longest that a request's body may take to arrive."""
 
 
 class ChatDoor:
@@ -46,6 +42,7 @@ class ChatDoor:
     def __init__(self, app: Flask) -> None:
         self._app = app
         self._settings: Settings = app.config["PORTAL"]
+        self._headers = dialect.common_headers(self._settings)
         self._process: GatewayProcess | None = None
         self._making = threading.Lock()
 
@@ -72,12 +69,15 @@ class ChatDoor:
         started = time.monotonic()
         request = new_id()
         logs.request_id.set("req_" + request)
-        headers: Headers = [("x-request-id", "req_" + request)]
+        headers: Headers = [("x-request-id", "req_" + request), *self._headers]
         ticket: Ticket | None = None
         try:
-            body = dialect.read_body(environ, self._settings.max_request_bytes)
             process = self.process()
-            ticket = admit(process, request, environ.get("HTTP_AUTHORIZATION"), body)
+            identity = identify(process, environ.get("HTTP_AUTHORIZATION"))  # strangers get no memory for a body
+            with dialect.patience(environ, BODY_SECONDS):
+                body = dialect.read_body(environ, self._settings.max_request_bytes)
+            ticket = admit(process, request, identity, body)
+            ticket.tell = partial(dialect.error_body, self._app, environ)
             headers += dialect.ticket_headers(ticket)
             process.routing.entered(ticket.offer)
             if ticket.ask.stream:
@@ -107,6 +107,7 @@ class ChatDoor:
             raise CustomerLeft
         headers += [
             ("content-type", "application/json"),
+            ("cache-control", "no-store"),
             ("content-length", str(len(exchange.body))),
             dialect.processing(ticket.started),
             ("x-portal-credits", money.credits_plain(ending.cost)),
@@ -114,7 +115,8 @@ class ChatDoor:
         if ending.balance is not None:
             headers.append(("x-portal-balance", money.credits_plain(ending.balance)))
         if dialect.hub_carries(environ):  # head and body in one send; gunicorn's own way takes two
-            environ["gunicorn.socket"].sendall(dialect.raw_response(headers, exchange.body, environ))
+            with dialect.patience(environ, self._settings.silence_seconds):
+                environ["gunicorn.socket"].sendall(dialect.raw_response(headers, exchange.body, environ))
             handled: Iterable[bytes] = dialect.already_handled(environ)
             return handled
         start("200 OK", headers)
@@ -185,11 +187,10 @@ class ChatDoor:
     def _refuse(
         self, error: PortalError, headers: Headers, environ: dict[str, Any], start: StartResponse, started: float
     ) -> list[bytes]:
-        with self._app.app_context():
-            status, more, body = dialect.error_response(error, environ)
+        status, more, body = dialect.error_response(self._app, error, environ)
         log.info("refused", extra={"error": error.code, "status": error.status, "param": error.param})
-        told = [h for h in headers[1:] if h[0].startswith("x-")]
-        start(status, [headers[0], *told, dialect.processing(started), *more])
+        told = [h for h in headers if h[0] not in ("content-type", "cache-control", "x-accel-buffering")]
+        start(status, [*told, dialect.processing(started), *more])
         return [body]
 
 

@@ -1,22 +1,26 @@
 """OpenAI's dialect on the wire: bodies read with their limits, headers every answer carries, errors in four members."""
 
 import contextlib
+import errno
 import socket
 import time
+from collections.abc import Iterator
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
+from flask import Flask
 from flask_babel import force_locale
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header
 
 from portal import i18n
+from portal.config import Settings
 from portal.errors import InvalidRequest, PortalError, RequestTooLarge
+from portal.services import limits
 from portal.services.gateway.ticket import Ticket
-from portal.services.limits import duration
 
 STREAM_HEADERS = [
     ("content-type", "text/event-stream; charset=utf-8"),
@@ -24,6 +28,21 @@ STREAM_HEADERS = [
     ("x-accel-buffering", "no"),  # or nginx holds events back until its buffer is full
 ]
 _encode = msgspec.json.Encoder().encode
+
+
+class CustomerLeft(ConnectionResetError):
+    """Nobody reads any more. With the number that gunicorn takes for an ordinary departure, not for a fault of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ECONNRESET, "the customer left")
+
+
+def common_headers(settings: Settings) -> list[tuple[str, str]]:
+    """What pages say in `pages`, as far as it means something to programs."""
+    told = [("x-content-type-options", "nosniff")]
+    if settings.base_url.startswith("https://"):
+        told.append(("strict-transport-security", "max-age=31536000; includeSubDomains"))
+    return told
 
 
 def read_body(environ: dict[str, Any], limit: int) -> bytes:
@@ -50,14 +69,8 @@ def read_body(environ: dict[str, Any], limit: int) -> bytes:
 
 def ticket_headers(ticket: Ticket) -> list[tuple[str, str]]:
     """Where the request stands: its plan's limit, what is left of it, and who answers."""
-    headers = [
-        ("x-ratelimit-limit-requests", str(ticket.caller.requests_per_minute)),
-        ("x-portal-provider", ticket.offer.location),
-    ]
-    if ticket.taken is not None:
-        headers.append(("x-ratelimit-remaining-requests", str(ticket.taken.remaining)))
-        headers.append(("x-ratelimit-reset-requests", duration(ticket.taken.reset_ms)))
-    return headers
+    told = limits.headers(ticket.caller.requests_per_minute, ticket.taken)
+    return [*told, ("x-portal-provider", ticket.offer.location)]
 
 
 def program_language(environ: dict[str, Any]) -> str:
@@ -69,23 +82,44 @@ def program_language(environ: dict[str, Any]) -> str:
     return str(accepted.best_match(("en", "ar"), default="en"))
 
 
-def error_response(error: PortalError, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
-    """(status line, headers, body) of an error. Needs the app's context, for the language."""
-    with force_locale(program_language(environ)):
-        body = _encode(error.body())
+def error_body(app: Flask, environ: dict[str, Any], error: PortalError) -> bytes:
+    """The error's JSON, in the language of the request."""
+    with app.app_context(), force_locale(program_language(environ)):
+        return _encode(error.body())
+
+
+def error_response(app: Flask, error: PortalError, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
+    """(status line, headers, body) of an error."""
+    body = error_body(app, environ, error)
     status = f"{error.status} {HTTPStatus(error.status).phrase}"
-    return status, [("content-type", "application/json"), ("content-length", str(len(body))), *error.headers()], body
+    head = [("content-type", "application/json"), ("cache-control", "no-store"), ("content-length", str(len(body)))]
+    return status, [*head, *error.headers()], body
 
 
 def hub_carries(environ: dict[str, Any]) -> bool:
     """Whether this server hands us the customer's plain socket in a gevent hub, so that events may bypass WSGI."""
     sock = environ.get("gunicorn.socket")
-    return (
-        sock is not None
-        and hasattr(sock, "_sock")
-        and environ.get("wsgi.url_scheme") != "ssl"
-        and not hasattr(sock, "_sslobj")
-    )
+    # gevent's plain sockets keep the kernel's in `_sock`; HTTP/2 would frame our bytes in its own way.
+    plain = hasattr(sock, "_sock") and not hasattr(sock, "_sslobj")
+    return plain and environ.get("SERVER_PROTOCOL") in ("HTTP/1.0", "HTTP/1.1")
+
+
+@contextlib.contextmanager
+def patience(environ: dict[str, Any], seconds: float) -> Iterator[None]:
+    """Bound what waits for the customer's own line. Raises CustomerLeft when it takes longer, or breaks.
+
+    Where no hub runs, the server's own limits have to do.
+    """
+    try:
+        if not hub_carries(environ):
+            yield
+            return
+        import gevent
+
+        with gevent.Timeout(seconds, CustomerLeft()):
+            yield
+    except OSError as error:
+        raise CustomerLeft from error
 
 
 def already_handled(environ: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import ssl
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,9 @@ from portal.providers.llm.http1 import ResponseReader
 
 log = logging.getLogger("portal.upstream")
 CONNECT_SECONDS = 5.0
+SEND_SECONDS = 30.0
 IDLE_KEPT = 1024
+IDLE_SECONDS = 60.0
 
 
 class UpstreamAway(Exception):
@@ -35,7 +38,7 @@ class Connection:
     def done(self) -> None:
         """Keep the connection if its response ended as it should, else close it (which stops the generation)."""
         if self.reader.ended and self.reader.keep_alive and len(self.pool.idle) < IDLE_KEPT:
-            self.pool.idle.append(self.sock)
+            self.pool.idle.append((self.sock, time.monotonic()))
         else:
             self.close()
 
@@ -58,7 +61,8 @@ class UpstreamPool:
             f"Authorization: Bearer {key}\r\n" if key else ""
         )
         self._heads: dict[str, bytes] = {}
-        self.idle: list[Any] = []
+        self.idle: list[tuple[Any, float]] = []
+        """Sockets, and since when: networks drop a flow that is idle for long, without telling either end."""
 
     def post(self, path: str, body: bytes, *, fresh: bool = False) -> Connection:
         """Send a JSON request; the response is the caller's to read.
@@ -73,27 +77,35 @@ class UpstreamPool:
             )
         request = b"%b%d\r\n\r\n%b" % (head, len(body), body)
         if not fresh:
+            oldest = time.monotonic() - IDLE_SECONDS
             while self.idle:
-                sock = self.idle.pop()
-                if _still_open(sock):
-                    try:
-                        sock.sendall(request)
-                        return Connection(self, sock, True)
-                    except OSError:
-                        pass
+                sock, since = self.idle.pop()
+                if since > oldest and _still_open(sock) and self._sent(sock, request):
+                    return Connection(self, sock, True)
                 sock.close()
         sock = self._connect()
+        if not self._sent(sock, request):
+            sock.close()
+            raise UpstreamAway("it closed the connection while the request was sent")
+        return Connection(self, sock, False)
+
+    def _sent(self, sock: Any, request: bytes) -> bool:
+        """Whether it went out. Raises UpstreamAway when the server takes too long to read it: another try on another
+        connection would take as long."""
+        sock.settimeout(SEND_SECONDS)
         try:
             sock.sendall(request)
-        except OSError as error:
+        except TimeoutError as error:
             sock.close()
-            raise UpstreamAway(str(error)) from error
-        return Connection(self, sock, False)
+            raise UpstreamAway("it does not read the request") from error
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close what is idle."""
         while self.idle:
-            self.idle.pop().close()
+            self.idle.pop()[0].close()
 
     def _connect(self) -> Any:
         try:
@@ -101,7 +113,6 @@ class UpstreamPool:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_hostname=self._host)
-            sock.settimeout(None)
         except OSError as error:
             raise UpstreamAway(f"{type(error).__name__}: {error}") from error
         return sock

@@ -5,6 +5,7 @@ what this worker remembers is no longer fresh. Every inference route passes here
 """
 
 import logging
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -15,6 +16,7 @@ from portal.errors import (
     InsufficientCredits,
     LimiterUnavailable,
     ModelNotFound,
+    PortalError,
     RateLimitExceeded,
     ScopeMissing,
     ServiceUnavailable,
@@ -25,7 +27,7 @@ from portal.pipeline import StoreAway
 from portal.services import callers, limits
 from portal.services.callers import Caller
 from portal.services.catalog import Catalog, read_catalog
-from portal.services.gateway.ask import read_ask
+from portal.services.gateway.ask import Ask, read_ask
 from portal.services.gateway.process import GatewayProcess
 from portal.services.gateway.ticket import Ticket, charge
 from portal.services.ledger.statements import Hold
@@ -37,31 +39,60 @@ SHORTEST_ANSWER = 16
 """Tokens. A wallet that can't pay for so little is empty."""
 
 
-def admit(process: GatewayProcess, request_id: str, authorization: str | None, body: bytes) -> Ticket:
-    """Let a chat request in.
+class Identity(NamedTuple):
+    """Who asks, as far as the key tells. token: what the caller was remembered under; None where nothing was."""
 
-    authorization: the header as it came; body: the request's JSON. Raises a PortalError for whatever forbids it.
+    hashed: str
+    caller: Caller
+    token: bytes | None
+
+
+def identify(process: GatewayProcess, authorization: str | None) -> Identity:
+    """Who asks, before a byte of what they ask is read. authorization: the header as it came.
+
+    Raises what forbids the caller to ask for anything: MissingApiKey, InvalidApiKey, KeyRevoked…
     """
     hashed = callers.key_hash(authorization)
-    caller, remembered = _caller(process, hashed)
+    process.forget_after_outages()
+    caller, token = _caller(process, hashed)
+    return Identity(hashed, caller, token)
+
+
+def admit(process: GatewayProcess, request_id: str, identity: Identity, body: bytes) -> Ticket:
+    """Let a chat request in. body: the request's JSON. Raises a PortalError for whatever forbids it."""
     ask = read_ask(body)
-    taken: Taken | None = None
+    caller, catalog, taken = _counted(process, request_id, identity)
+    try:
+        return _admit(process, request_id, caller, catalog, taken, ask)
+    except PortalError as error:
+        error.told += limits.headers(caller.requests_per_minute, taken)
+        raise
+
+
+def _counted(process: GatewayProcess, request_id: str, identity: Identity) -> tuple[Caller, Catalog, Taken | None]:
+    """Caller and catalogue as they are now, and the request's place in the window (None: the store is away)."""
+    hashed, caller, token = identity
     try:
         taken = limits.take(process.scripts, caller.account_id, caller.requests_per_minute, request_id)
-    except StoreAway:
-        caller = _without_store(process, hashed)
-        catalog = _read_catalog(process)
-    else:
-        if remembered is not None and remembered != taken.account_token:
+        if token is not None and token != taken.account_token:
             before, caller = caller, _fresh(process, hashed, taken.account_token)
             if not taken.allowed and caller.requests_per_minute > before.requests_per_minute:
                 taken = limits.take(process.scripts, caller.account_id, caller.requests_per_minute, request_id)
         catalog = _catalog(process, taken.catalog_token)
+    except StoreAway:
+        return _without_store(process, hashed), _read_catalog(process), None
+    if process.uncounted:
+        log.warning("requests were let through uncounted", extra={"count": process.uncounted})
+        process.uncounted = 0
+    return caller, catalog, taken
+
+
+def _admit(
+    process: GatewayProcess, request_id: str, caller: Caller, catalog: Catalog, taken: Taken | None, ask: Ask
+) -> Ticket:
     if taken is not None and not taken.allowed:
         seconds = max(1, -(-taken.retry_ms // 1000))
-        reset = limits.duration(taken.reset_ms)
-        raise RateLimitExceeded(retry_after=seconds, limit=caller.requests_per_minute, seconds=seconds, reset=reset)
-
+        raise RateLimitExceeded(retry_after=seconds, limit=caller.requests_per_minute, seconds=seconds)
     model = catalog.permit(caller, ask.model)
     ask.require(model)
     rates = model.price(utcnow())
@@ -113,10 +144,7 @@ def _read_caller(process: GatewayProcess, hashed: str) -> Caller:
 
 
 def _without_store(process: GatewayProcess, hashed: str) -> Caller:
-    """The policy for when requests can't be counted. Nothing remembered is trusted then, nor when the store is back:
-    what changed meanwhile was told to nobody."""
-    process.caller_memory.clear()
-    process.catalog_memory.clear()
+    """The policy for when requests can't be counted. Nothing remembered is trusted then."""
     if process.settings.rate_limit_fail == "closed":
         raise LimiterUnavailable(retry_after=5)
     process.uncounted += 1
@@ -126,8 +154,11 @@ def _without_store(process: GatewayProcess, hashed: str) -> Caller:
 def _catalog(process: GatewayProcess, token: bytes) -> Catalog:
     catalog = process.catalog_memory.get(token)
     if catalog is None:
-        catalog = _read_catalog(process)
-        process.catalog_memory.put(catalog, token)
+        with process.reading_catalog:  # one reads, the others wait for what it read
+            catalog = process.catalog_memory.get(token)
+            if catalog is None:
+                catalog = _read_catalog(process)
+                process.catalog_memory.put(catalog, token)
     return catalog
 
 

@@ -6,6 +6,7 @@ server learns tomorrow works tomorrow; those that would slip past the limit the 
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -33,17 +34,21 @@ OURS = BYPASSES | {"model", "messages", "stream", "stream_options", "max_tokens"
 beside our `model` chose the model, a `Max_Tokens` lifted the limit. So no other spelling of these reaches a server."""
 IMAGE_TOKENS = 4096
 """What an image may cost at most in a vision model's context; its base64 text says nothing about that."""
+IMAGE_ESTIMATE = 512
+"""About what an image costs, where the upstream never told."""
+LONGEST_NAME = 200
+"""Characters of a model's name; the rows hold fewer."""
 TEMPLATE_TOKENS = 256
 """What a chat template adds on its own."""
 
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
+_anything = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 # Raw quotes can't stand inside a JSON string, so these match the structure of a message and never its text.
 _image_part = re.compile(rb'"type"\s*:\s*"image_url"')
 _image_data = re.compile(rb'"(?:image_)?url"\s*:\s*"data:[^"]*"')
 # No encoder writes plain letters as escapes; who does would pass an image by as text.
 _escaped_letter = re.compile(rb"\\u00[4-7]")
-_escape = re.compile(rb"\\(?:u00([4-7][0-9A-Fa-f])|.)", re.DOTALL)
 
 
 class _StreamOptions(msgspec.Struct):
@@ -76,7 +81,7 @@ class Ask:
     @property
     def prompt_estimate(self) -> int:
         """About how many tokens the prompt has, where the upstream never told."""
-        return -(-self.prompt_bytes // BYTES_PER_TOKEN)
+        return -(-self.prompt_bytes // BYTES_PER_TOKEN) + self.images * IMAGE_ESTIMATE
 
     def require(self, model: CatalogModel) -> None:
         """Raises UnsupportedCapability when the model can't do what is asked."""
@@ -111,6 +116,8 @@ def read_ask(body: bytes) -> Ask:
     if "model" not in members:
         raise InvalidRequest(param="model", reason="“model” is missing")
     model = _member(members, "model", _text, "a string")
+    if len(model) > LONGEST_NAME:
+        raise InvalidRequest(param="model", reason="“model” is longer than any model's name")
     messages = bytes(members.get("messages", b"")).lstrip()
     if not messages.startswith(b"[") or messages[1:].lstrip().startswith(b"]"):
         raise InvalidRequest(param="messages", reason="“messages” must be a list with at least one message")
@@ -128,7 +135,7 @@ def read_ask(body: bytes) -> Ask:
     if (_member(members, "n", _integer, "a whole number") or 1) != 1:
         raise InvalidRequest(param="n", reason="only “n”: 1 is supported")
     if _escaped_letter.search(messages):
-        messages = _escape.sub(_letter, messages)
+        messages = _encode(_plainly(messages))
     images = len(_image_part.findall(messages)) if b'"image_url"' in messages else 0
     image_bytes = sum(found.end() - found.start() for found in _image_data.finditer(messages)) if images else 0
     return Ask(members, model, stream, bool(options and options.include_usage), limit, len(body) - image_bytes, images)
@@ -150,8 +157,12 @@ def _passes(name: str) -> bool:
     return name.casefold() not in OURS
 
 
-def _letter(escape: "re.Match[bytes]") -> bytes:
-    return escape[0] if escape[1] in (None, b"5c", b"5C") else bytes((int(escape[1], 16),))
+def _plainly(messages: bytes) -> Any:
+    """The messages decoded, to be looked at without their escapes; what goes upstream is what came."""
+    try:
+        return _anything(messages)
+    except UNREADABLE as error:
+        raise InvalidRequest(param="messages", reason="“messages” is not valid JSON") from error
 
 
 def _empty(raw: Raw) -> bool:

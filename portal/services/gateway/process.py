@@ -4,6 +4,7 @@ Made lazily in the worker, after the fork; nothing of it is opened while the app
 when it stays silent for DEAD_AFTER, `sweep` settles what it left open.
 """
 
+import contextlib
 import datetime as dt
 import logging
 import os
@@ -21,6 +22,7 @@ from portal.config import Settings
 from portal.database import read_only
 from portal.extensions import db
 from portal.ids import new_id
+from portal.models.base import database_now
 from portal.pipeline import open_scripts
 from portal.services.callers import CallerMemory
 from portal.services.catalog import CatalogMemory
@@ -51,7 +53,9 @@ class GatewayProcess:
         self.keys_used: set[str] = set()
         """Since the last sign of life, which notes it: no request should wait for that."""
         self.uncounted = 0
-        """Requests let through while the store was away."""
+        """Requests let through while the store was away; told in the log when it is back."""
+        self._losses = 0
+        self.reading_catalog = threading.Lock()
         self._stopped = threading.Event()
         self._started_at = utcnow()
 
@@ -69,9 +73,17 @@ class GatewayProcess:
             self._write_sign_of_life()
             with self._engine.begin() as connection:
                 connection.execute(sa.delete(models.GatewayProcess).where(models.GatewayProcess.id == self.id))
-            self.till.close()
         except sa.exc.SQLAlchemyError as error:
             log.warning("no farewell written", extra={"error": type(error).__name__})
+        with contextlib.suppress(Exception):  # a database that is gone has closed it for us
+            self.till.close()
+
+    def forget_after_outages(self) -> None:
+        """Trust nothing that was remembered before the line to the store broke: a change may have been missed."""
+        if self.scripts.losses != self._losses:
+            self._losses = self.scripts.losses
+            self.caller_memory.clear()
+            self.catalog_memory.clear()
 
     @contextmanager
     def rows(self) -> Iterator[None]:
@@ -89,19 +101,26 @@ class GatewayProcess:
                 log.warning("no sign of life written", extra={"error": type(error).__name__})
 
     def _write_sign_of_life(self) -> None:
-        used, self.keys_used = sorted(self.keys_used), set()  # one order for all processes: they lock the same rows
+        process = models.GatewayProcess
         with self._engine.begin() as connection:
-            process, key = models.GatewayProcess, models.ApiKey
-            seen = connection.execute(sa.update(process).where(process.id == self.id).values(seen_at=utcnow()))
+            seen = connection.execute(sa.update(process).where(process.id == self.id).values(seen_at=database_now()))
             if not seen.rowcount:
                 # At the start; and after minutes without a database, when the sweep had cleared the row away: without
                 # it everything this process answers would be settled at nothing from then on.
-                connection.execute(
-                    sa.insert(process).values(
-                        id=self.id, host=socket.gethostname()[:120], pid=self.pid, started_at=self._started_at,
-                        seen_at=utcnow(),
-                    )
-                )  # fmt: skip
-            for start in range(0, len(used), AT_ONCE):
-                some = sa.update(key).where(key.id.in_(used[start : start + AT_ONCE]))
-                connection.execute(some.values(last_used_at=utcnow()))
+                me = {"id": self.id, "host": socket.gethostname()[:120], "pid": self.pid}
+                connection.execute(sa.insert(process).values(**me, started_at=self._started_at, seen_at=database_now()))
+        self._write_last_use()
+
+    def _write_last_use(self) -> None:
+        """In a transaction of its own: the sign of life waits for nobody's lock on a key."""
+        used, self.keys_used = self.keys_used, set()
+        key = models.ApiKey
+        try:
+            with self._engine.begin() as connection:
+                ids = sorted(used)
+                for start in range(0, len(ids), AT_ONCE):
+                    some = sa.update(key).where(key.id.in_(ids[start : start + AT_ONCE]))
+                    connection.execute(some.values(last_used_at=utcnow()))
+        except sa.exc.SQLAlchemyError:
+            self.keys_used |= used  # two processes may lock the same keys in turn; the next sign of life tells it
+            raise

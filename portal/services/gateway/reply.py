@@ -44,6 +44,11 @@ Cost = Callable[[int, int], int]
 """(prompt tokens, answer tokens) → milli-credits."""
 
 
+def plainly(error: PortalError) -> bytes:
+    """An error as JSON, in nobody's language in particular."""
+    return _encode(error.body())
+
+
 class Reply:
     """What is known of an answer so far. Counts are None until the upstream told them."""
 
@@ -105,9 +110,12 @@ class Reply:
 class StreamReply(Reply):
     """A streamed answer: bytes of SSE in, bytes of SSE out, whole events only."""
 
-    def __init__(self, *args: Any, include_usage: bool, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, include_usage: bool, tell: Callable[[PortalError], bytes] = plainly, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.include_usage = include_usage
+        self._tell = tell
         self.ended = False
         self._rest = b""
         self._created = Raw(b"0")
@@ -152,7 +160,7 @@ class StreamReply(Reply):
         if self.ended:
             return b""
         self.failure, self.ended = error, True
-        return b"data: " + _encode(error.body()) + b"\n\ndata: [DONE]\n\n"
+        return b"data: " + self._tell(error) + b"\n\ndata: [DONE]\n\n"
 
     def _event(self, event: bytes) -> bytes:
         data = b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))

@@ -54,6 +54,10 @@ def settle(process: GatewayProcess, ticket: Ticket, outcome: str, reply: Reply |
         ticket.offer.provider, first, duration, stamp(), "key:" + ticket.caller.key_id, new_id(),
     )  # fmt: skip
     try:
-        return cost, process.till.settle(settlement)
+        balance = process.till.settle(settlement)
     except TillAway:
         return cost, None
+    if balance is None and cost:
+        # Only a process that was stopped for longer than DEAD_AFTER gets here: it was taken for dead meanwhile.
+        log.error("settled by somebody else: this answer was not charged", extra={"request": ticket.id, "cost": cost})
+    return cost, balance

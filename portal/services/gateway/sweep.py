@@ -9,10 +9,10 @@ import logging
 
 import sqlalchemy as sa
 
-from portal.clock import utcnow
 from portal.config import Settings
 from portal.extensions import db
 from portal.models import GatewayProcess, Usage
+from portal.models.base import database_now
 from portal.services.gateway.admission import stamp
 from portal.services.gateway.process import DEAD_AFTER
 from portal.services.ledger.statements import Settlement
@@ -25,7 +25,7 @@ AT_ONCE = 1000
 
 def sweep(settings: Settings) -> int:
     """Settle abandoned requests. Returns how many; safe to run twice and beside itself."""
-    now = utcnow()
+    now = db.session.scalars(sa.select(database_now())).one()  # the signs of life are by the same clock
     alive = sa.select(GatewayProcess.id).where(GatewayProcess.seen_at >= now - DEAD_AFTER)
     oldest = now - dt.timedelta(seconds=settings.answer_seconds) - GRACE
     # Plain values, not rows of the session: reading an expired row would open a transaction beside the till's, and on

@@ -1,13 +1,15 @@
 """A request that was let in: everything its answer and its settlement need, as plain data."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from portal.errors import PortalError
 from portal.services.callers import Caller
 from portal.services.catalog import CatalogModel, Offer
 from portal.services.gateway.ask import Ask
-from portal.services.gateway.reply import BufferedReply, StreamReply
+from portal.services.gateway.reply import BufferedReply, StreamReply, plainly
 from portal.services.limits import Taken
 
 
@@ -34,13 +36,15 @@ class Ticket:
     offer: Offer
     started: float = field(default_factory=time.monotonic)
     first_byte: float | None = None
+    tell: Callable[[PortalError], bytes] = plainly
+    """An error as JSON in the customer's language, where only an event can tell it any more."""
 
     def cost(self, prompt: int, answer: int) -> int:
         """Milli-credits, never more than the hold."""
         return min(charge(prompt, answer, self.rate_in, self.rate_out), self.amount)
 
     def stream_reply(self) -> StreamReply:
-        return StreamReply(*self._named(), **self._metered(), include_usage=self.ask.include_usage)
+        return StreamReply(*self._named(), **self._metered(), include_usage=self.ask.include_usage, tell=self.tell)
 
     def buffered_reply(self) -> BufferedReply:
         return BufferedReply(*self._named(), **self._metered())
