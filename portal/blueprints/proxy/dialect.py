@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 from flask import Flask
-from flask_babel import force_locale
+from flask_babel import force_locale, lazy_gettext as _l
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header
 
@@ -48,19 +48,19 @@ def common_headers(settings: Settings) -> list[tuple[str, str]]:
 def read_body(environ: dict[str, Any], limit: int) -> bytes:
     """The request's body. limit: bytes. Raises RequestTooLarge, InvalidRequest."""
     if environ.get("HTTP_CONTENT_ENCODING", "identity") not in ("", "identity"):
-        raise InvalidRequest(reason="the body must not be compressed")
+        raise InvalidRequest(reason=_l("the body must not be compressed"))
     length = environ.get("CONTENT_LENGTH")
     if length:
         if not length.isdigit():
-            raise InvalidRequest(reason="Content-Length is no number")
+            raise InvalidRequest(reason=_l("Content-Length is no number"))
         if int(length) > limit:
             raise RequestTooLarge(limit=limit)
         body: bytes = environ["wsgi.input"].read(int(length))
         if len(body) < int(length):
-            raise InvalidRequest(reason="the body is shorter than Content-Length says")
+            raise InvalidRequest(reason=_l("the body is shorter than Content-Length says"))
         return body
     if "HTTP_TRANSFER_ENCODING" not in environ:
-        raise InvalidRequest(reason="the body is missing")
+        raise InvalidRequest(reason=_l("the body is missing"))
     body = environ["wsgi.input"].read(limit + 1)
     if len(body) > limit:
         raise RequestTooLarge(limit=limit)

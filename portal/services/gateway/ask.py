@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from flask_babel import LazyString, lazy_gettext as _l
 from msgspec import Raw
 
 from portal.errors import InvalidRequest, UnsupportedCapability
@@ -86,11 +87,11 @@ class Ask:
     def require(self, model: CatalogModel) -> None:
         """Raises UnsupportedCapability when the model can't do what is asked."""
         if "completion" not in model.capabilities:
-            raise UnsupportedCapability(param="model", model=model.name, capability="chat")
+            raise UnsupportedCapability(param="model", model=model.name, capability=_l("chat"))
         if "tools" in self.members and "tools" not in model.capabilities and not _empty(self.members["tools"]):
-            raise UnsupportedCapability(param="tools", model=model.name, capability="tools")
+            raise UnsupportedCapability(param="tools", model=model.name, capability=_l("tools"))
         if self.images and "vision" not in model.capabilities:
-            raise UnsupportedCapability(param="messages", model=model.name, capability="images")
+            raise UnsupportedCapability(param="messages", model=model.name, capability=_l("images"))
 
     def upstream_body(self, upstream_name: str, limit: int) -> bytes:
         """The body for the upstream: its own name of the model, the limit the hold covers, usage always asked for."""
@@ -112,28 +113,28 @@ def read_ask(body: bytes) -> Ask:
     try:
         members = _decode(body)
     except UNREADABLE as error:
-        raise InvalidRequest(reason="the body is not a JSON object") from error
+        raise InvalidRequest(reason=_l("the body is not a JSON object")) from error
     if "model" not in members:
-        raise InvalidRequest(param="model", reason="“model” is missing")
-    model = _member(members, "model", _text, "a string")
+        raise InvalidRequest(param="model", reason=_l("“model” is missing"))
+    model = _member(members, "model", _text, _l("a string"))
     if len(model) > LONGEST_NAME:
-        raise InvalidRequest(param="model", reason="“model” is longer than any model's name")
+        raise InvalidRequest(param="model", reason=_l("“model” is longer than any model's name"))
     messages = bytes(members.get("messages", b"")).lstrip()
     if not messages.startswith(b"[") or messages[1:].lstrip().startswith(b"]"):
-        raise InvalidRequest(param="messages", reason="“messages” must be a list with at least one message")
-    stream = bool(_member(members, "stream", _boolean, "true or false"))
-    options = _member(members, "stream_options", _stream_options, "an object")
+        raise InvalidRequest(param="messages", reason=_l("“messages” must be a list with at least one message"))
+    stream = bool(_member(members, "stream", _boolean, _l("true or false")))
+    options = _member(members, "stream_options", _stream_options, _l("an object"))
     if options is not None and not stream:
-        raise InvalidRequest(param="stream_options", reason="“stream_options” goes only with “stream”: true")
+        raise InvalidRequest(param="stream_options", reason=_l("“stream_options” goes only with “stream”: true"))
     limit = None
     for name in ("max_tokens", "max_completion_tokens"):
-        value = _member(members, name, _integer, "a whole number")
+        value = _member(members, name, _integer, _l("a whole number"))
         if value is not None:
             if value < 1:
-                raise InvalidRequest(param=name, reason=f"“{name}” must be at least 1")
+                raise InvalidRequest(param=name, reason=_l("“%(name)s” must be at least 1", name=name))
             limit = value if limit is None else min(limit, value)
-    if (_member(members, "n", _integer, "a whole number") or 1) != 1:
-        raise InvalidRequest(param="n", reason="only “n”: 1 is supported")
+    if (_member(members, "n", _integer, _l("a whole number")) or 1) != 1:
+        raise InvalidRequest(param="n", reason=_l("only “n”: 1 is supported"))
     if _escaped_letter.search(messages):
         messages = _encode(_plainly(messages))
     images = len(_image_part.findall(messages)) if b'"image_url"' in messages else 0
@@ -141,14 +142,14 @@ def read_ask(body: bytes) -> Ask:
     return Ask(members, model, stream, bool(options and options.include_usage), limit, len(body) - image_bytes, images)
 
 
-def _member(members: dict[str, Raw], name: str, decode, kind: str):  # type: ignore[no-untyped-def]
+def _member(members: dict[str, Raw], name: str, decode, kind: LazyString):  # type: ignore[no-untyped-def]
     raw = members.get(name)
     if raw is None:
         return None
     try:
         return decode(raw)
     except UNREADABLE as error:
-        raise InvalidRequest(param=name, reason=f"“{name}” must be {kind}") from error
+        raise InvalidRequest(param=name, reason=_l("“%(name)s” must be %(kind)s", name=name, kind=kind)) from error
 
 
 def _passes(name: str) -> bool:
@@ -162,7 +163,7 @@ def _plainly(messages: bytes) -> Any:
     try:
         return _anything(messages)
     except UNREADABLE as error:
-        raise InvalidRequest(param="messages", reason="“messages” is not valid JSON") from error
+        raise InvalidRequest(param="messages", reason=_l("“messages” is not valid JSON")) from error
 
 
 def _empty(raw: Raw) -> bool:

@@ -9,6 +9,7 @@ import logging
 import re
 
 import msgspec
+from flask_babel import lazy_gettext as _l
 
 from portal.errors import (
     ContextLengthExceeded,
@@ -30,35 +31,35 @@ _REASONS = (
     (
         re.compile(r"invalid message content type|invalid message format", re.IGNORECASE),
         "messages",
-        "a message has content of a kind that is not supported",
+        _l("a message has content of a kind that is not supported"),
     ),
     (
         re.compile(r"invalid tool call arguments", re.IGNORECASE),
         "messages",
-        "the arguments of a tool call must be JSON text",
+        _l("the arguments of a tool call must be JSON text"),
     ),
     (
         re.compile(r"too short - 'messages'", re.IGNORECASE),
         "messages",
-        "“messages” must be a list with at least one message",
+        _l("“messages” must be a list with at least one message"),
     ),
     (
         re.compile(r"invalid image|image url", re.IGNORECASE),
         "messages",
-        "an image must be sent as a data: URL of a JPEG, PNG or WebP file",
+        _l("an image must be sent as a data: URL of a JPEG, PNG or WebP file"),
     ),
-    (re.compile(r"top_logprobs", re.IGNORECASE), "top_logprobs", "“top_logprobs” must be from 0 to 20"),
+    (re.compile(r"top_logprobs", re.IGNORECASE), "top_logprobs", _l("“top_logprobs” must be from 0 to 20")),
     (
         re.compile(r"reasoning|think", re.IGNORECASE),
         "reasoning_effort",
-        "“reasoning_effort” has a value this model does not know",
+        _l("“reasoning_effort” has a value this model does not know"),
     ),
     (
         re.compile(r"response_format|schema|grammar|format", re.IGNORECASE),
         "response_format",
-        "“response_format” holds a schema that can't be used",
+        _l("“response_format” holds a schema that can't be used"),
     ),
-    (re.compile(r"\btools?\b", re.IGNORECASE), "tools", "“tools” holds a definition that can't be used"),
+    (re.compile(r"\btools?\b", re.IGNORECASE), "tools", _l("“tools” holds a definition that can't be used")),
 )
 
 
@@ -91,7 +92,7 @@ def _own_fault(ticket: Ticket, text: str) -> PortalError:
     if lacks := _LACKS.search(text):
         return UnsupportedCapability(param="model", model=ticket.ask.model, capability=lacks[1].lower())
     if wrong := _WRONG_KIND.search(text):
-        return InvalidRequest(param=wrong[1], reason=f"“{wrong[1]}” has a value of the wrong kind")
+        return InvalidRequest(param=wrong[1], reason=_l("“%(name)s” has a value of the wrong kind", name=wrong[1]))
     for pattern, param, reason in _REASONS:
         if pattern.search(text):
             return InvalidRequest(param=param, reason=reason)
