@@ -5,9 +5,12 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
+from portal.services.gateway import process
 from portal.services.gateway.process import DEAD_AFTER
 from tests.gateway.wire import eventually
-from tests.ledger.books import Threads
+from tests.ledger.books import Threads, a_hold, its_end
 from tests.races.street import Customer, Stream, Street, closing, held_for, question
 from tests.services.web import Web
 
@@ -117,19 +120,25 @@ def test_a_worker_told_to_stop_lets_streams_finish_and_settles_the_others(sqlite
     assert street.faults() == []
 
 
-def test_a_process_whose_row_was_cleared_away_is_not_taken_for_dead(sqlite_street: Street) -> None:
+def test_a_process_whose_row_was_cleared_away_is_not_taken_for_dead(
+    sqlite_street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """CRD-01: after minutes without a database (or with the machine asleep) the sweep forgets a process that still
     lives. It writes itself down again; else its running answers would be settled at nothing for ever after."""
     street = sqlite_street
-    street.sandbox.control(hold_after=3)
-    account, key = street.customer(1_000_000)
-    web = street.open_shop()
-    with closing(street.open_streams(web, key, 1)):
-        (worker,) = web.worker_pids()
-        street.execute("DELETE FROM gateway_processes")
-        eventually(lambda: worker in street.processes(), 10, "the next sign of life")
-        assert street.sweep() == 0
-        assert street.wallet(account).held == held_for(20)
+    account = street.open_account(1_000)
+    monkeypatch.setattr(process, "SIGN_OF_LIFE_SECONDS", 0.05)
+    gateway = process.GatewayProcess(street.app)
+    gateway.start()
+    hold = a_hold(account, 300, process_id=gateway.id)
+    gateway.till.hold(hold)
+    street.execute("DELETE FROM gateway_processes")
+    eventually(lambda: gateway.id in street.processes().values(), what="the next sign of life")
+    assert street.sweep() == 0
+    assert street.wallet(account).held == 300
+    gateway.till.settle(its_end(hold, 1))
+    gateway.stop()
+    assert street.processes() == {}
 
 
 def _gone(pid: int) -> bool:
