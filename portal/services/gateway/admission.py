@@ -159,6 +159,7 @@ def _catalog(process: GatewayProcess, token: bytes) -> Catalog:
             if catalog is None:
                 catalog = _read_catalog(process)
                 process.catalog_memory.put(catalog, token)
+                process.caller_memory.clear()  # callers carry their plan's limit, and plans are catalogue
     return catalog
 
 
