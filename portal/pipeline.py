@@ -37,6 +37,9 @@ class Scripts(Protocol):
     def run(self, script: Script, keys: tuple[str, ...], args: tuple[str | int, ...]) -> Any:
         """Run it; returns its reply (strings as bytes). Raises StoreAway."""
 
+    def close(self) -> None:
+        """Nobody asks any more."""
+
     @property
     def losses(self) -> int:
         """How often the line to the store broke: what was changed meanwhile was told to nobody."""
@@ -90,6 +93,9 @@ class BlockingScripts:
         self._outages.came_back()
         return reply
 
+    def close(self) -> None:
+        self._client.close()
+
     @property
     def losses(self) -> int:
         return self._outages.losses
@@ -124,6 +130,9 @@ class PipelinedScripts:
             self._drop(reply)
             raise StoreAway
         return reply
+
+    def close(self) -> None:
+        self._hang_up()
 
     @property
     def losses(self) -> int:
@@ -209,6 +218,11 @@ class PipelinedScripts:
             self._waiting.popleft().switch(reply)
 
     def _drop(self, error: BaseException) -> None:
+        if self._socket is not None:
+            self._hang_up()
+            self._outages.went_away(error)
+
+    def _hang_up(self) -> None:
         sock, self._socket = self._socket, None
         if sock is None:
             return
@@ -220,7 +234,6 @@ class PipelinedScripts:
         sock.close()
         self._out = []
         waiting, self._waiting = self._waiting, deque()
-        self._outages.went_away(error)
         for waiter in waiting:
             # From a callback of the hub the waiters may be switched to; from a greenlet only by way of one.
             self._hub.loop.run_callback(waiter.switch, _Gone())

@@ -77,6 +77,7 @@ class GatewayProcess:
             log.warning("no farewell written", extra={"error": type(error).__name__})
         with contextlib.suppress(Exception):  # a database that is gone has closed it for us
             self.till.close()
+        self.scripts.close()
 
     def forget_after_outages(self) -> None:
         """Trust nothing that was remembered before the line to the store broke: a change may have been missed."""
