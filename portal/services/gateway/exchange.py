@@ -5,6 +5,7 @@ when an answer can still be refused with a clean status and when only an error e
 """
 
 import time
+from abc import ABC, abstractmethod
 
 from portal.errors import PortalError, ServiceUnavailable, UpstreamError, UpstreamTimeout
 from portal.providers.llm.http1 import BadResponse
@@ -17,7 +18,7 @@ ERROR_BODY_BYTES = 65_536
 PING = b": ping\n\n"
 
 
-class Exchange:
+class Exchange(ABC):
     """outcome: one of `models.gateway.OUTCOMES` once it is over, empty while it runs.
 
     begun: a byte has gone to the customer, were it a heartbeat: an error is an event from now on.
@@ -78,8 +79,9 @@ class Exchange:
             return self.end("refused", refusal(self.ticket, self.reader.status, self._refusal))
         return b""
 
+    @abstractmethod
     def _answer(self, payload: bytes) -> bytes:
-        raise NotImplementedError
+        """More of the answer's body, or its end."""
 
 
 class BufferedExchange(Exchange):
