@@ -99,16 +99,15 @@ def test_image_parts_written_with_escaped_letters_are_found(part: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    "text", [rb'\u0022type\u0022:\u0022image_url\u0022', rb'\"type\":\"\u0069mage_url\"', rb'\\u0074ype \\u0069mage_url']
-)  # fmt: skip
+    "text",
+    [rb"\u0022type\u0022:\u0022image_url\u0022", rb"\"type\":\"\u0069mage_url\"", rb"\\u0074ype \\u0069mage_url"],
+)
 def test_text_that_speaks_of_images_is_no_image(text: bytes) -> None:
     """API-01: undone escapes must not turn somebody's words into structure."""
     assert read_ask(b'{"model":"m","messages":[{"role":"user","content":"%b \\u0061"}]}' % text).images == 0
 
 
-def test_who_leaves_pays_for_the_images_they_sent(
-    sqlite_url: str, make_app: MakeApp, sandbox: SandboxProcess
-) -> None:
+def test_who_leaves_pays_for_the_images_they_sent(sqlite_url: str, make_app: MakeApp, sandbox: SandboxProcess) -> None:
     """API-02, never-again, "Client leaves before the last chunk": the estimate of the prompt left its images out."""
     app = make_app(sqlite_url, OLLAMA_URL=sandbox.ollama_url)
     layla, books = Cast(app).layla, Books(app)

@@ -1,4 +1,4 @@
-"""What the ground owes every page and every failed statement: readers lock nobody out, refusals are named, no hash leaks."""
+"""What the ground owes pages and failed statements: readers lock nobody out, refusals are named, no hash leaks."""
 
 import logging
 from collections.abc import Iterator

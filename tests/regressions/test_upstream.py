@@ -1,10 +1,12 @@
 """Servers of models that take our request and do nothing with it, and lines to them that lay idle too long."""
 
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -77,10 +79,11 @@ def test_a_server_that_accepts_and_never_reads_is_given_up(
 
 
 def test_a_line_that_lay_idle_too_long_is_not_used_again(
-    sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+    sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """API-01: networks drop an idle flow and tell neither end, so the next request would go nowhere."""
     pool = UpstreamPool(sandbox.ollama_url)
+    request.addfinalizer(pool.close)
 
     def ask() -> bool:
         """Ask, read to the end, give the line back. Returns whether an idle one was used."""
@@ -95,7 +98,47 @@ def test_a_line_that_lay_idle_too_long_is_not_used_again(
     time.sleep(0.1)
     assert not ask()
     assert len(pool.idle) == 1, "the old line was thrown away, the new one kept"
-    pool.close()
+
+
+class _AtOnce(BaseHTTPRequestHandler):
+    """A server that says its whole answer, stream or not, in one piece, and keeps the line."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        choice = {"index": 0, "finish_reason": "stop"}
+        words, usage = {"role": "assistant", "content": "Yes."}, {"prompt_tokens": 3, "completion_tokens": 1}
+        told = {"id": "x", "created": 1, "model": "m", "usage": usage}
+        if asked.get("stream"):
+            chunk = {**told, "object": "chat.completion.chunk", "choices": [{**choice, "delta": words}]}
+            body = b"data: " + json.dumps(chunk).encode() + b"\n\ndata: [DONE]\n\n"
+        else:
+            body = json.dumps({**told, "object": "chat.completion", "choices": [{**choice, "message": words}]}).encode()
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+def test_who_leaves_at_the_last_word_leaves_a_line_that_can_be_used_at_once(sqlite_url: str, make_app: MakeApp) -> None:
+    """API-01: the line kept the patience of the answer before, and whoever came next waited so long for nothing."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _AtOnce) as server:
+        app = make_app(sqlite_url, OLLAMA_URL=f"http://127.0.0.1:{server.server_port}", HEARTBEAT_SECONDS=5)
+        layla = Cast(app).layla
+        serving = threading.Thread(target=server.serve_forever, args=(0.05,))
+        serving.start()
+        try:
+            first = Plain(app).ask("POST", CHAT, key=layla.api_key, body=chat(stream=True, max_tokens=2))
+            assert b"[DONE]" in first.until(b"[DONE]")
+            first.leave()
+            started = time.monotonic()
+            assert Plain(app).ask("POST", CHAT, key=layla.api_key, body=chat()).status == 200
+            assert time.monotonic() - started < 3
+        finally:
+            app.extensions["chat_door"].process().routing.close()  # or the server waits for its idle lines
+            server.shutdown()
+            serving.join(5)
 
 
 def _read(connection: Connection) -> None:

@@ -120,6 +120,7 @@ class UpstreamPool:
 
 def _still_open(sock: Any) -> bool:
     """An idle connection has nothing to read: if it has, the server closed it or lost its place."""
+    sock.settimeout(None)  # or Python itself waits that long for something to peek at, MSG_DONTWAIT or not
     raw = getattr(sock, "_sock", sock)
     if isinstance(sock, ssl.SSLSocket):
         return True  # peeking below TLS tells nothing; a dead one fails at once and is tried afresh
