@@ -34,20 +34,20 @@ def sent(app: Flask) -> Iterator[list[str]]:
     event.remove(engine, "before_cursor_execute", note)
 
 
-@pytest.mark.parametrize("page", ["/dashboard", "/keys"])
-def test_a_signed_in_get_takes_no_write_lock_on_sqlite(cast: Cast, page: str) -> None:
+@pytest.mark.parametrize("path", ["/dashboard", "/keys"])
+def test_a_signed_in_get_takes_no_write_lock_on_sqlite(cast: Cast, path: str) -> None:
     """OPS-01: a reader that begins to write waits for every settlement, and they for it."""
     browser = cast.sign_in(cast.layla)
     with sent(cast.app) as seen:
-        assert browser.get(page).status_code == 200
+        assert browser.get(path).status_code == 200
     assert "BEGIN" in seen, seen
     assert "BEGIN IMMEDIATE" not in seen, seen
 
 
-@pytest.mark.parametrize("page", ["/login", "/register", "/keys"])
-def test_a_refused_form_carries_its_request_id(app: Flask, page: str) -> None:
+@pytest.mark.parametrize("path", ["/login", "/register", "/keys"])
+def test_a_refused_form_carries_its_request_id(app: Flask, path: str) -> None:
     """OPS-04: a form without its token is refused, and the refusal can be found in the log like any other."""
-    answers = [app.test_client().post(page, data={"email": "layla@example.com"}) for _ in range(2)]
+    answers = [app.test_client().post(path, data={"email": "layla@example.com"}) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [400, 400]
     ids = [answer.headers["X-Request-Id"] for answer in answers]
     assert all(len(one) == 4 + 32 and one.startswith("req_") for one in ids), ids
