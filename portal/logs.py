@@ -18,7 +18,14 @@ request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", d
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SECRET_NAMES = re.compile(r"(?i)password|secret|token|authorization|cookie|api_?key$|^key$|^code$|^phone$")
 _SECRET_SHAPES = re.compile(
-    r"rsk_[0-9A-Za-z]{8,}|(?i:bearer)\s+[^\s\"',]+|\+[1-9][0-9]{7,14}\b|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)|(?i:password|secret|token)[\"']?\s*[=:]\s*[\"']?[^\s\"',&]+"
+    r"rsk_[0-9A-Za-z]{8,}"
+    r"|\$argon2[^\s,\"')]+"
+    # PostgreSQL tells the whole row that a constraint refused, whatever the driver was told to hide.
+    r"|(?<=Failing row contains )\([^\n]*"
+    r"|(?i:bearer)\s+[^\s\"',]+"
+    r"|\+[1-9][0-9]{7,14}\b"
+    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
+    r"|(?i:password|secret|token)[\"']?\s*[=:]\s*[\"']?[^\s\"',&]+"
 )
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 

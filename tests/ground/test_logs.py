@@ -26,6 +26,11 @@ CANARIES = {
     "a password in a form": ("email=a%40b&password=canary&x=1", "canary"),
     "a password in JSON": ('{"password": "canary"}', "canary"),
     "a token": ("token=canary", "canary"),
+    "a password's hash": ("('a@b', $argon2id$v=19$m=19456,t=2,p=1$canary$canary)", "$argon2id"),
+    "a row that PostgreSQL refused": (
+        "DETAIL:  Failing row contains (01a1, canary@example.com, king).\nCONTEXT: x",
+        "canary",
+    ),
     "a secret": ("client_secret: canary", "canary"),
 }
 
