@@ -142,7 +142,7 @@ def one_killed_while_being_served_keeps_no_hold(street: Street) -> None:
 
 
 def a_hold_that_comes_true_after_it_was_given_back_is_given_back_again(street: Street) -> None:
-    """The killed one's statement still waits in the server, which does it when the lock is free, client or no client."""
+    """The killed one's statement still waits in the server, which does it once the lock is free, client or not."""
     blocker = street.books.open_account(1_000)
     with street.books.wallet_locked(blocker):
         leader, _ = street.stuck(blocker)

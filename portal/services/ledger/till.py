@@ -22,6 +22,8 @@ from portal.services.ledger.statements import Hold, Settlement, Statements, stat
 log = logging.getLogger("portal.till")
 BATCH = 256
 TRIES = 5
+DOUBT_SECONDS = 60.0
+"""So long a hold whose line broke is looked for: some lock time-outs of the server's."""
 PATIENCE_SECONDS = 12.0
 """After so long a batch is not tried again: behind it everybody waits."""
 
@@ -63,6 +65,8 @@ class Till:
         self._queue: deque[_Ticket] = deque()
         self._busy = False
         self._late: deque[Settlement] = deque()
+        self._doubts: dict[str, float] = {}
+        """Holds of which nobody knows whether they were written, and until when they may still be (monotonic)."""
 
     @property
     def waiting(self) -> int:
@@ -90,11 +94,16 @@ class Till:
         for _ in range(len(self._late)):
             settlement = self._late.popleft()
             try:
-                self._submit(settlement)
-                log.warning("late settlement written", extra={"request": settlement.id})
+                written = self._submit(settlement) is not None
             except TillAway:
                 break
-        return len(self._late)
+            if written:
+                log.warning("late settlement written", extra={"request": settlement.id})
+            if written or self._doubts.get(settlement.id, 0.0) < time.monotonic():
+                self._doubts.pop(settlement.id, None)
+            else:
+                self._late.append(settlement)
+        return sum(settlement.id not in self._doubts for settlement in self._late)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -167,7 +176,7 @@ class Till:
     def _give_back(self, ticket: _Ticket) -> None:
         """A hold that nobody owns: what it set aside is released with the next sign of life."""
         if isinstance(ticket.work, Hold) and ticket.result is not None:
-            self._late.append(_void(ticket.work))
+            self._late.append(_void(ticket.work))  # it is there, so once is enough
 
     # -- how it is committed -----------------------------------------------------------------------------------------
 
@@ -247,6 +256,8 @@ class Till:
         else:
             log.error("hold not written", exc_info=error, extra={"request": work.id})
             if in_doubt:
+                # The server may do it yet, when the lock it waits for is free: one look is not enough.
+                self._doubts[work.id] = time.monotonic() + DOUBT_SECONDS
                 self._late.append(_void(work))
         ticket.error, ticket.answered = TillAway(), True
 
