@@ -205,6 +205,13 @@ class ServiceUnavailable(PortalError):
     sentence = _l("The portal can't take requests at the moment. Nothing was charged. Please try again shortly.")
 
 
+class AnswerInterrupted(ServiceUnavailable):
+    sentence = _l(
+        "The portal is restarting and could not finish this answer. "
+        "You were charged for nothing that did not reach you. Please try again."
+    )
+
+
 class InternalError(PortalError):
     """Our own fault; the log has the story under the request id."""
 

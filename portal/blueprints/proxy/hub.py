@@ -14,7 +14,7 @@ import gevent
 from gevent.hub import Waiter
 
 from portal.config import Settings
-from portal.errors import InternalError
+from portal.errors import UpstreamError
 from portal.services.gateway.exchange import Exchange, StreamExchange
 
 log = logging.getLogger("portal.gateway")
@@ -90,7 +90,7 @@ class HubTransport:
                 out = self._exchange.upstream_gone()
         except Exception as error:  # left to the hub, it would leave the request asleep for ever
             log.error("unforeseen error in an answer", exc_info=error)
-            out = self._exchange.end("upstream_failed", InternalError())
+            out = self._exchange.end("upstream_failed", UpstreamError())
         self._send(out)
 
     def _send(self, body: bytes) -> None:

@@ -7,7 +7,7 @@ when an answer can still be refused with a clean status and when only an error e
 import time
 from abc import ABC, abstractmethod
 
-from portal.errors import PortalError, ServiceUnavailable, UpstreamError, UpstreamTimeout
+from portal.errors import AnswerInterrupted, PortalError, UpstreamError, UpstreamTimeout
 from portal.providers.llm.http1 import BadResponse
 from portal.providers.llm.upstream import Connection
 from portal.services.gateway.reply import BufferedReply, StreamReply
@@ -57,7 +57,7 @@ class Exchange(ABC):
 
     def interrupted(self) -> bytes:
         """This process is told to end before the answer did: our fault, not the customer's."""
-        return b"" if self.outcome else self.end("upstream_failed", ServiceUnavailable(retry_after=1))
+        return b"" if self.outcome else self.end("upstream_failed", AnswerInterrupted(retry_after=1))
 
     def client_left(self) -> None:
         self.outcome = self.outcome or "client_left"
