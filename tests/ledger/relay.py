@@ -26,7 +26,8 @@ class Relay:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(listen))
         self._listener.listen(64)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def cut(self) -> None:
         """The server is away: what is open breaks, and whoever connects is hung up on."""
@@ -48,6 +49,7 @@ class Relay:
         """The end of the test."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        self._accepting.join(5)
         self._listener.close()
         self.cut()
 
@@ -65,6 +67,8 @@ class Relay:
             line = _Line(self, client, server)
             with self._lock:
                 self._lines.add(line)
+            if self._away:  # since it was let in
+                line.close()
             threading.Thread(target=line.run, daemon=True).start()
 
 
