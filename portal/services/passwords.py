@@ -22,7 +22,7 @@ _pool: Any = None
 
 
 def hashed(password: str) -> str:
-    """The password's hash for the row. password: checked by `problem` before."""
+    """The password's hash for the row. password: checked by `accounts` before."""
     result: str = _off_hub(_hasher.hash, _normal(password))
     return result
 

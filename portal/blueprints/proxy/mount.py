@@ -20,7 +20,7 @@ class Direct:
         self.__name__ = extension
 
     def __call__(self) -> Response:
-        """For a server that reaches the view through Flask all the same."""
+        """The same answer by way of Flask, for whoever calls the view without the mount in front."""
         door: Wsgi = current_app.extensions[self.extension]
         return Response.from_app(door, request.environ)  # type: ignore[return-value]
 
