@@ -62,6 +62,8 @@ class Account(Base):
     owner_id: Mapped[str] = mapped_column(Id, sa.ForeignKey("users.id"), unique=True)
     plan_id: Mapped[str] = mapped_column(exact(32), sa.ForeignKey("plans.id"), index=True)
     name: Mapped[str] = mapped_column(sa.String(120), default="")
+    local_only: Mapped[bool] = mapped_column(default=False)
+    """The customer's own switch: nothing of theirs goes to a cloud provider, asked for by name or not."""
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
     suspended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 

@@ -27,6 +27,8 @@ class ApiKey(Base):
     hash: Mapped[str] = mapped_column(exact(64), unique=True)
     scopes: Mapped[str] = mapped_column(exact(40), default="read write")
     """Words of SCOPES, parted by blanks."""
+    failover: Mapped[bool] = mapped_column(default=True)
+    """Whether its requests may go to a model's cloud twin while the local servers are busy."""
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
     last_used_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     expires_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)

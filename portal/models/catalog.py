@@ -32,6 +32,10 @@ class Plan(Base):
     credits: Mapped[int] = mapped_column(sa.BigInteger)
     """Milli-credits granted for a period."""
     requests_per_minute: Mapped[int]
+    priority: Mapped[int] = mapped_column(default=0)
+    """Its place in line: each step goes ahead of those who came up to `line.AGEING_SECONDS` earlier."""
+    failover: Mapped[bool] = mapped_column(default=True)
+    """Whether its requests may go to a model's cloud twin while the local servers are busy."""
     enabled: Mapped[bool] = mapped_column(default=True)
 
     def name(self, language: str) -> str:
@@ -80,46 +84,79 @@ class LanguageModel(Base):
 
 
 class Price(Base):
-    """What a model costs from an instant on. The price in force when a request is admitted is the price charged."""
+    """What a model costs from an instant on. The price in force when a request is admitted is the price charged.
+
+    kind `rate`: rates in milli-credits for a million tokens; 1,000,000 is the 1× of a local model.
+    kind `cost-plus`: what a provider asks, in millionths of a US dollar for a million tokens; the markup is a setting.
+    Without a cached rate, cached prompt tokens cost as much as others.
+    """
 
     __tablename__ = "prices"
     __table_args__ = (
-        sa.UniqueConstraint("model_id", "valid_from"),
-        sa.CheckConstraint("rate_in >= 0 and rate_out >= 0", name="rates"),
+        sa.UniqueConstraint("model_id", "provider", "valid_from"),
+        sa.CheckConstraint(
+            "(kind = 'rate' and rate_in >= 0 and rate_out >= 0 and (rate_cached is null or rate_cached >= 0)) or "
+            "(kind = 'cost-plus' and usd_in >= 0 and usd_out >= 0 and (usd_cached is null or usd_cached >= 0))",
+            name="rates",
+        ),
         MYSQL,
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     model_id: Mapped[str] = mapped_column(Id, sa.ForeignKey("models.id", ondelete="CASCADE"))
+    provider: Mapped[str] = mapped_column(exact(60), default="")
+    """A provider's name: the price there alone. Empty: wherever the model is at home (`LanguageModel.location`)."""
     valid_from: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
-    rate_in: Mapped[int]
-    """Milli-credits for 1,000 prompt tokens: 1000 is the 1× rate of a local model."""
-    rate_out: Mapped[int]
-    """Milli-credits for 1,000 answer tokens."""
+    kind: Mapped[str] = mapped_column(exact(10), default="rate")
+    rate_in: Mapped[int | None]
+    rate_out: Mapped[int | None]
+    rate_cached: Mapped[int | None]
+    usd_in: Mapped[int | None] = mapped_column(sa.BigInteger)
+    usd_out: Mapped[int | None] = mapped_column(sa.BigInteger)
+    usd_cached: Mapped[int | None] = mapped_column(sa.BigInteger)
 
 
 class Provider(Base):
+    """One upstream. Workers note its state here for people to see; what they go by is in the shared store."""
+
     __tablename__ = "providers"
     __table_args__ = (
         sa.CheckConstraint("kind in ('ollama', 'ollama-cloud', 'openai-compatible')", name="kind"),
+        sa.CheckConstraint("location in ('local', 'cloud')", name="location"),
+        sa.CheckConstraint("state in ('unknown', 'up', 'resting', 'down')", name="state"),
         sa.CheckConstraint("slots > 0", name="slots"),
+        sa.CheckConstraint("weight > 0", name="weight"),
         MYSQL,
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(exact(60), unique=True)
+    """Small letters, digits and hyphens."""
     kind: Mapped[str] = mapped_column(exact(20), default="ollama")
+    location: Mapped[str] = mapped_column(exact(8), default="local")
+    """`cloud` counts against the day's budget, and what asks to stay local never goes there."""
     url: Mapped[str] = mapped_column(exact(255))
     """Where its `/v1` begins: http(s)://host[:port][/prefix]."""
     key_variable: Mapped[str] = mapped_column(exact(60), default="")
     """The environment variable that holds its key. The key itself is never a row."""
     slots: Mapped[int] = mapped_column(default=1)
+    """Requests it answers at once."""
+    weight: Mapped[int] = mapped_column(default=1)
+    """How much more a slot of it can do than one of another: its share of the requests."""
     enabled: Mapped[bool] = mapped_column(default=True)
+    state: Mapped[str] = mapped_column(exact(8), default="unknown")
+    state_reason: Mapped[str] = mapped_column(exact(120), default="")
+    state_since: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    version: Mapped[str] = mapped_column(exact(40), default="")
+    probed_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
 
 
 class ModelOffer(Base):
-    """That a provider serves a model, and by what name. A mapping, never a name pasted together."""
+    """That a provider serves a model, and by what name. A mapping, never a name pasted together.
+
+    An offer at a cloud provider of a model that is at home locally is the model's cloud twin.
+    """
 
     __tablename__ = "model_offers"
     __table_args__ = (sa.UniqueConstraint("provider_id", "model_id"), MYSQL)
@@ -128,3 +165,9 @@ class ModelOffer(Base):
     provider_id: Mapped[str] = mapped_column(Id, sa.ForeignKey("providers.id", ondelete="CASCADE"))
     model_id: Mapped[str] = mapped_column(Id, sa.ForeignKey("models.id", ondelete="CASCADE"), index=True)
     upstream_name: Mapped[str] = mapped_column(exact(200))
+    present: Mapped[bool | None]
+    """As the last probe found it; None until the first. What is not there is not offered."""
+    capabilities: Mapped[str | None] = mapped_column(exact(120))
+    """As found; None where the provider doesn't tell, and the model's own row counts."""
+    context_tokens: Mapped[int | None]
+    """As found."""

@@ -34,17 +34,27 @@ class Usage(Base):
     model: Mapped[str] = mapped_column(exact(120))
     provider: Mapped[str] = mapped_column(exact(60), default="")
     location: Mapped[str] = mapped_column(exact(8), default="local")
+    failover: Mapped[bool] = mapped_column(default=False)
+    """It went to the model's cloud twin, at the twin's price."""
     rate_in: Mapped[int]
+    """Milli-credits for a million tokens, as are the other rates."""
     rate_out: Mapped[int]
+    rate_cached: Mapped[int]
     streamed: Mapped[bool]
     state: Mapped[str] = mapped_column(exact(8))
     hold: Mapped[int] = mapped_column(sa.BigInteger)
     outcome: Mapped[str] = mapped_column(exact(16), default="")
     prompt_tokens: Mapped[int] = mapped_column(default=0)
     answer_tokens: Mapped[int] = mapped_column(default=0)
+    cached_tokens: Mapped[int] = mapped_column(default=0)
+    """Those of the prompt's that the upstream had in its cache."""
     estimated: Mapped[bool] = mapped_column(default=False)
     """The upstream gave no counts: delivered pieces were counted instead."""
     cost: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    attempts: Mapped[str] = mapped_column(sa.String(1000), default="")
+    """JSON: the providers that were tried before the one above, and what was wrong with each."""
+    waited_ms: Mapped[int | None]
+    """In line for a slot."""
     first_byte_ms: Mapped[int | None]
     duration_ms: Mapped[int | None]
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
