@@ -40,7 +40,7 @@ def make(accounts: int, keys_file: Path) -> None:
     db.session.flush()
     db.session.add(model)
     db.session.flush()
-    db.session.add(Price(model_id=model.id, rate_in=1000, rate_out=1000, valid_from=yesterday))
+    db.session.add(Price(model_id=model.id, rate_in=1_000_000, rate_out=1_000_000, valid_from=yesterday))
     provider = db.session.scalars(sa.select(Provider).where(Provider.kind == "ollama").order_by(Provider.name)).first()
     if provider is None:
         raise SystemExit("the seeds brought no provider")

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -50,6 +50,8 @@ class Settings:
     admin_phones: tuple[str, ...]
     hook_token: str
     queue_limit: int
+    queue_length: int
+    queue_seconds: int
     cloud_daily_limit: int
     signup_credits: int
     rate_limit_fail: str
@@ -61,6 +63,15 @@ class Settings:
     heartbeat_seconds: int
     max_request_bytes: int
     instance_dir: Path
+    environment: Mapping[str, str] = field(repr=False, hash=False, compare=False)
+    """Everything that was set, for keys that rows name (`provider_key`)."""
+
+    def provider_key(self, variable: str) -> str:
+        """A provider's key, from the variable its row names. Empty for none, and for what is no provider's business:
+        a row that could name SECRET_KEY would send it to whatever address the row has."""
+        if not re.fullmatch(r"[A-Z][A-Z0-9_]*_API_KEY", variable) or variable.startswith(("MYFATOORAH", "RESAYIL")):
+            return ""
+        return self.environment.get(variable, "").strip()
 
     @property
     def production(self) -> bool:
@@ -104,6 +115,8 @@ def load_settings(environ: Mapping[str, str] | None = None, *, instance_dir: Pat
         admin_password=reader.secret("ADMIN_PASSWORD", False, minimum=12 if production else 8),
         admin_phones=reader.phones("ADMIN_PHONES"),
         hook_token=reader.secret("HOOK_TOKEN", False, minimum=16),
+        queue_length=reader.number("QUEUE_LENGTH", 100, 0, 10_000),
+        queue_seconds=reader.number("QUEUE_SECONDS", 120, 1, 3600),
         queue_limit=reader.number("QUEUE_LIMIT", 3, 0, 10_000),
         cloud_daily_limit=reader.number("CLOUD_DAILY_LIMIT", 500, 0, 10_000_000),
         signup_credits=reader.number("SIGNUP_CREDITS", 100, 0, 1_000_000),
@@ -116,6 +129,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, instance_dir: Pat
         heartbeat_seconds=reader.number("HEARTBEAT_SECONDS", 10, 1, 300),
         max_request_bytes=reader.number("MAX_REQUEST_BYTES", 20_000_000, 10_000, 1_000_000_000),
         instance_dir=instance,
+        environment=environ,
     )
     if problems:
         raise SettingsError(problems)
@@ -124,7 +138,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, instance_dir: Pat
 
 def variable_names() -> tuple[str, ...]:
     """Every environment variable that `load_settings` reads."""
-    own = tuple(f.name.upper() for f in fields(Settings) if f.name != "instance_dir")
+    own = tuple(f.name.upper() for f in fields(Settings) if f.name not in ("instance_dir", "environment"))
     return (*own, "PORTAL_INSTANCE_DIR")
 
 

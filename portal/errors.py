@@ -119,6 +119,11 @@ class ModelNotInPlan(_Forbidden):
     sentence = _l("The model %(model)s is not part of your plan. The plan %(plan)s has it.")
 
 
+class CloudNotAllowed(_Forbidden):
+    code = "cloud_not_allowed"
+    sentence = _l("The model %(model)s runs in the cloud, and this account is set to stay on our own servers.")
+
+
 class ScopeMissing(_Forbidden):
     code = "scope_missing"
     sentence = _l("This API key lacks the permission “%(scope)s”.")
@@ -195,6 +200,22 @@ class NoProvider(PortalError):
     sentence = _l("No server can answer with this model at the moment. Please try again shortly.")
 
 
+class QueueFull(PortalError):
+    code, status = "queue_full", 503
+    sentence = _l("All servers with this model are busy and the line is full. Please try again in %(seconds)s seconds.")
+
+
+class CloudBudgetExhausted(PortalError):
+    code, status = "cloud_budget_exhausted", 503
+    sentence = _l(
+        "The cloud models have reached today's limit and are back at midnight, Kuwait time. The other models go on."
+    )
+
+    def headers(self) -> list[tuple[str, str]]:
+        # Node's SDK would wait until midnight inside the customer's program; OpenAI's SDKs obey this.
+        return [*super().headers(), ("x-should-retry", "false")]
+
+
 class LimiterUnavailable(PortalError):
     code, status = "limiter_unavailable", 503
     sentence = _l("Requests can't be counted at the moment, so none are taken. Please try again shortly.")
@@ -220,9 +241,9 @@ API_ERRORS: tuple[type[PortalError], ...] = (
     InvalidRequest, ContextLengthExceeded, UnsupportedCapability,
     MissingApiKey, InvalidApiKey, KeyExpired, KeyRevoked,
     InsufficientCredits,
-    ModelNotInPlan, ScopeMissing, AccountSuspended,
+    ModelNotInPlan, CloudNotAllowed, ScopeMissing, AccountSuspended,
     ModelNotFound, NotFound, MethodNotAllowed, RequestTooLarge,
     RateLimitExceeded, CreditsOnHold,
-    UpstreamError, UpstreamTimeout, NoProvider, LimiterUnavailable, ServiceUnavailable, InternalError,
+    UpstreamError, UpstreamTimeout, NoProvider, QueueFull, CloudBudgetExhausted, LimiterUnavailable, ServiceUnavailable, InternalError,
 )  # fmt: skip
 """What the API answers, in the order of the docs page."""

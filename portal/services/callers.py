@@ -34,6 +34,12 @@ class Caller:
     requests_per_minute: int
     scopes: frozenset[str]
     expires_at: dt.datetime | None
+    priority: int
+    """Its plan's place in line."""
+    failover: bool
+    """Whether plan and key let it go to a cloud twin."""
+    local_only: bool
+    """Nothing of it may go to the cloud."""
     refusal: type[PortalError] | None
     """Why this key may do nothing at all: revoked, or its account suspended."""
 
@@ -71,10 +77,9 @@ def find(hashed: str) -> Caller:
             ApiKey,
             Account.id,
             Account.suspended_at,
+            Account.local_only,
             User.suspended_at.label("owner_suspended_at"),
-            Plan.id,
-            Plan.rank,
-            Plan.requests_per_minute,
+            Plan,
         )
         .join(Account, Account.id == ApiKey.account_id)
         .join(User, User.id == Account.owner_id)
@@ -83,13 +88,25 @@ def find(hashed: str) -> Caller:
     ).one_or_none()
     if row is None:
         raise InvalidApiKey
-    key, account_id, suspended, owner_suspended, plan_id, rank, per_minute = row
+    key, account_id, suspended, local_only, owner_suspended, plan = row
     refusal: type[PortalError] | None = None
     if key.revoked_at is not None:
         refusal = KeyRevoked
     elif suspended is not None or owner_suspended is not None:
         refusal = AccountSuspended
-    return Caller(key.id, account_id, plan_id, rank, per_minute, frozenset(key.scopes.split()), key.expires_at, refusal)
+    return Caller(
+        key_id=key.id,
+        account_id=account_id,
+        plan_id=plan.id,
+        plan_rank=plan.rank,
+        requests_per_minute=plan.requests_per_minute,
+        scopes=frozenset(key.scopes.split()),
+        expires_at=key.expires_at,
+        priority=plan.priority,
+        failover=plan.failover and key.failover,
+        local_only=local_only,
+        refusal=refusal,
+    )
 
 
 class CallerMemory:

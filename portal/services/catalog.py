@@ -1,7 +1,8 @@
 """The one gate: may this caller use this model? For listing, routing and docs alike.
 
-A Catalog is a snapshot of the catalogue's rows, plain data, remembered by each worker under a freshness token. A model
-that is disabled, unpriced, offered by no enabled provider or open to no plan does not exist here, under any spelling.
+A Catalog is a snapshot of the catalogue's rows (`catalog_rows`), plain data, remembered by each worker under a freshness
+token. A model that is disabled, unpriced, offered by no enabled provider or open to no plan does not exist here, under
+any spelling.
 """
 
 import datetime as dt
@@ -10,32 +11,44 @@ import time
 import unicodedata
 from dataclasses import dataclass, field
 
-import sqlalchemy as sa
 from flask_babel import LazyString
 
 from portal import i18n
 from portal.clock import utcnow
-from portal.config import Settings
-from portal.errors import ModelNotFound, ModelNotInPlan, SimilarModelFound
-from portal.extensions import db
+from portal.errors import CloudNotAllowed, ModelNotFound, ModelNotInPlan, PortalError, SimilarModelFound
 from portal.freshness import CACHE_SECONDS, UNSETTLED
-from portal.models import LanguageModel, ModelOffer, Plan, Price, Provider
 from portal.services.callers import Caller
+from portal.services.pricing import Rates
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One way to a model: a provider's address and the name it knows the model by."""
+    """One way to a model: a provider, the name it knows the model by, what it can do there and what it costs there."""
 
     provider: str
     url: str
-    key_variable: str
+    key: str = field(repr=False)
     location: str
+    slots: int
+    weight: int
     upstream_name: str
+    capabilities: frozenset[str]
+    context_tokens: int
+    prices: tuple[tuple[dt.datetime, Rates], ...]
+    """(valid from, rates), newest first; never empty."""
+
+    def rates(self, now: dt.datetime) -> Rates | None:
+        """What is in force at an instant; None when no price is yet."""
+        for valid_from, rates in self.prices:
+            if valid_from <= now:
+                return rates
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogModel:
+    """A model that can be had now. Offers at its own location come first; those elsewhere are its cloud twin."""
+
     name: str
     aliases: tuple[str, ...]
     summary: dict[str, str]
@@ -47,16 +60,20 @@ class CatalogModel:
     answer_tokens: int
     capabilities: frozenset[str]
     created: int
-    prices: tuple[tuple[dt.datetime, int, int], ...]
-    """(valid from, rate in, rate out), newest first; rates in milli-credits for 1,000 tokens."""
     offers: tuple[Offer, ...]
 
-    def price(self, now: dt.datetime) -> tuple[int, int] | None:
-        """(rate in, rate out) in force at an instant; None when it has no price yet."""
-        for valid_from, rate_in, rate_out in self.prices:
-            if valid_from <= now:
-                return rate_in, rate_out
-        return None
+    @property
+    def home(self) -> tuple[Offer, ...]:
+        return tuple(offer for offer in self.offers if offer.location == self.location)
+
+    @property
+    def twin(self) -> tuple[Offer, ...]:
+        """Where a local model may be had in the cloud."""
+        return tuple(offer for offer in self.offers if offer.location != self.location)
+
+    def rates(self, now: dt.datetime) -> Rates | None:
+        """What it costs at home: the dearest of its offers there; None when it has no price yet."""
+        return max((rates for offer in self.home or self.twin if (rates := offer.rates(now))), default=None)
 
 
 def spelling(name: str) -> str:
@@ -81,89 +98,40 @@ class Catalog:
                 self._by_name[name] = model
 
     def listing(self, caller: Caller) -> list[CatalogModel]:
-        """What the caller's plan may use now, in order of name."""
+        """What the caller may use now, in order of name."""
         now = utcnow()
-        return [m for m in self.models if m.plan_rank <= caller.plan_rank and m.price(now) is not None]
+        return [m for m in self.models if m.rates(now) is not None and _refusal(caller, m) is None]
 
     def permit(self, caller: Caller, name: str) -> CatalogModel:
         """The model, if it exists and the caller may use it.
 
-        Raises ModelNotFound (with the nearest name the caller has), ModelNotInPlan (with the plan that has it).
+        Raises ModelNotFound (with the nearest name the caller has), ModelNotInPlan (with the plan that has it),
+        CloudNotAllowed (their own switch).
         """
         model = self._by_name.get(name) or self._by_spelling.get(spelling(name))
-        if model is None or model.price(utcnow()) is None:
+        if model is None or model.rates(utcnow()) is None:
             near = difflib.get_close_matches(
                 spelling(name), [spelling(m.name) for m in self.listing(caller)], n=1, cutoff=0.6
             )
             if near:
                 raise SimilarModelFound(param="model", model=name, nearest=self._by_spelling[near[0]].name)
             raise ModelNotFound(param="model", model=name)
-        if model.plan_rank > caller.plan_rank:
+        refusal = _refusal(caller, model)
+        if refusal is ModelNotInPlan:
             plan = LazyString(lambda: model.plan_name[i18n.language()])
             raise ModelNotInPlan(param="model", model=name, plan=plan, extra={"upgrade_url": self.upgrade_url})
+        if refusal is not None:
+            raise refusal(param="model", model=name)
         return model
 
 
-def read_catalog(settings: Settings) -> Catalog:
-    """Read the snapshot: five small queries."""
-    plans = {p.id: p for p in db.session.scalars(sa.select(Plan))}
-    providers = {p.id: p for p in db.session.scalars(sa.select(Provider).where(Provider.enabled))}
-    offers: dict[str, list[Offer]] = {}
-    for row in db.session.scalars(sa.select(ModelOffer).order_by(ModelOffer.id)):
-        provider = providers.get(row.provider_id)
-        url = provider_url(provider, settings) if provider else ""
-        if provider and url:
-            location = "cloud" if provider.kind == "ollama-cloud" else "local"
-            offers.setdefault(row.model_id, []).append(
-                Offer(provider.name, url, provider.key_variable, location, row.upstream_name)
-            )
-    prices: dict[str, list[tuple[dt.datetime, int, int]]] = {}
-    for price in db.session.scalars(sa.select(Price).order_by(Price.valid_from.desc())):
-        prices.setdefault(price.model_id, []).append((price.valid_from, price.rate_in, price.rate_out))
-    rows = db.session.scalars(
-        sa.select(LanguageModel)
-        .where(LanguageModel.enabled, LanguageModel.plan_id.is_not(None))
-        .order_by(LanguageModel.name)
-    )
-    return Catalog(
-        tuple(
-            _model(row, plans[row.plan_id], prices[row.id], offers[row.id])
-            for row in rows
-            if row.plan_id is not None and row.id in prices and row.id in offers
-        ),
-        upgrade_url=settings.base_url + "/billing",
-    )
-
-
-def provider_url(provider: Provider, settings: Settings) -> str:
-    """Its own address, or the environment's: `ollama-2` without one is the second of OLLAMA_URL. Empty: nowhere."""
-    if provider.url:
-        return provider.url
-    if provider.kind == "ollama-cloud":
-        return settings.ollama_cloud_url
-    number = provider.name.rpartition("-")[2]
-    index = int(number) - 1 if number.isdigit() else -1
-    return settings.ollama_url[index] if 0 <= index < len(settings.ollama_url) else ""
-
-
-def _model(
-    row: LanguageModel, plan: Plan, prices: list[tuple[dt.datetime, int, int]], offers: list[Offer]
-) -> CatalogModel:
-    return CatalogModel(
-        name=row.name,
-        aliases=tuple(row.aliases.split()),
-        summary={"ar": row.summary_ar, "en": row.summary_en},
-        location=row.location,
-        plan_id=plan.id,
-        plan_rank=plan.rank,
-        plan_name={"ar": plan.name_ar, "en": plan.name_en},
-        context_tokens=row.context_tokens,
-        answer_tokens=row.answer_tokens,
-        capabilities=frozenset(row.capabilities.split()),
-        created=int(row.created_at.timestamp()),
-        prices=tuple(prices),
-        offers=tuple(offers),
-    )
+def _refusal(caller: Caller, model: CatalogModel) -> type[PortalError] | None:
+    """Why this caller may not use this model; None when they may. Nobody else decides it."""
+    if model.plan_rank > caller.plan_rank:
+        return ModelNotInPlan
+    if caller.local_only and model.location == "cloud":
+        return CloudNotAllowed
+    return None
 
 
 class CatalogMemory:

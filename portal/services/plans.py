@@ -11,7 +11,8 @@ from flask import current_app
 from portal.clock import utcnow
 from portal.extensions import db
 from portal.models import Plan
-from portal.services.catalog import CatalogModel, read_catalog
+from portal.services.catalog import CatalogModel
+from portal.services.catalog_rows import read_catalog
 
 
 def on_sale() -> Sequence[Plan]:
@@ -25,7 +26,7 @@ def models(rank: int | None = None) -> list[CatalogModel]:
     rank: only those of plans up to this one.
     """
     now = utcnow()
-    usable = [m for m in read_catalog(current_app.config["PORTAL"]).models if m.price(now) is not None]
+    usable = [m for m in read_catalog(current_app.config["PORTAL"]).models if m.rates(now) is not None]
     return sorted(
         (m for m in usable if rank is None or m.plan_rank <= rank),
         key=lambda m: (m.plan_rank, m.location != "local", m.context_tokens, m.name),

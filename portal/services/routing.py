@@ -6,7 +6,7 @@ Connections are kept here, one pool a server. The line, the cloud twin and the b
 from collections import defaultdict
 
 from portal.errors import NoProvider
-from portal.providers.llm.upstream import UpstreamPool, server_key
+from portal.providers.llm.upstream import UpstreamPool
 from portal.services.catalog import CatalogModel, Offer
 
 
@@ -19,16 +19,16 @@ class Routing:
 
     def choose(self, model: CatalogModel, *, without: frozenset[str] = frozenset()) -> Offer:
         """The best offer of a model. without: names of providers already tried. Raises NoProvider."""
-        offers = [offer for offer in model.offers if offer.provider not in without]
+        offers = [offer for offer in model.home if offer.provider not in without]
         if not offers:
             raise NoProvider(retry_after=5)
         return min(offers, key=lambda offer: self._in_flight[offer.provider])
 
     def pool(self, offer: Offer) -> UpstreamPool:
-        key = (offer.url, offer.key_variable)
+        key = (offer.url, offer.key)
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = UpstreamPool(offer.url, server_key(offer.key_variable))
+            pool = self._pools[key] = UpstreamPool(offer.url, offer.key)
         return pool
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from portal.extensions import db
 from portal.models import LanguageModel, ModelOffer, Pack, Plan, Price, Provider, Setting
 
 K = 1000  # milli-credits in a credit
+ONCE = 1_000_000  # the 1× rate: milli-credits for a million tokens
 
 PLANS = (
     dict(
@@ -143,7 +144,7 @@ def _model_rows(values: dict[str, Any]) -> None:
     db.session.flush()
     if model.plan_id is None:
         return
-    rate = 2 * K if model.location == "cloud" else K
+    rate = 2 * ONCE if model.location == "cloud" else ONCE
     db.session.add(Price(model_id=model.id, rate_in=rate, rate_out=rate))
     if model.location == "cloud":
         cloud = db.session.scalar(sa.select(Provider).where(Provider.name == "ollama-cloud"))

@@ -87,6 +87,6 @@ def _slashed_model() -> None:
     )  # fmt: skip
     db.session.add(model)
     db.session.flush()
-    db.session.add(Price(model_id=model.id, rate_in=1000, rate_out=1000))
+    db.session.add(Price(model_id=model.id, rate_in=1_000_000, rate_out=1_000_000))
     provider = db.session.scalars(sa.select(Provider).where(Provider.name == "ollama-1")).one()
     db.session.add(ModelOffer(provider_id=provider.id, model_id=model.id, upstream_name="llama3.2:3b"))

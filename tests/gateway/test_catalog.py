@@ -13,7 +13,8 @@ from portal.errors import ModelNotFound, ModelNotInPlan
 from portal.extensions import db
 from portal.models import LanguageModel, ModelOffer, Price, Provider
 from portal.services.callers import Caller
-from portal.services.catalog import Catalog, CatalogModel, provider_url, read_catalog, spelling
+from portal.services.catalog import Catalog, CatalogModel, spelling
+from portal.services.catalog_rows import provider_url, read_catalog
 from portal.services.seeds import MODELS
 from tests.services.portal_app import MakeApp
 

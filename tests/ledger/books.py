@@ -94,15 +94,15 @@ class Books:
 def a_hold(account_id: str, amount: int, *, request_id: str = "", process_id: str = "p" * 32) -> Hold:
     """A request about to be admitted, with so many milli-credits to set aside."""
     return Hold(
-        request_id or new_id(), account_id, "k" * 32, process_id, "llama3.2:3b", "ollama-1", "local", 1000, 1000,
-        False, amount, stamp(),
+        request_id or new_id(), account_id, "k" * 32, process_id, "llama3.2:3b", "ollama-1", "local", False, 10**6, 10**6,
+        10**6, False, amount, stamp(),
     )  # fmt: skip
 
 
 def its_end(hold: Hold, cost: int, *, outcome: str = "ok") -> Settlement:
     """The end of that request, at so many milli-credits."""
     return Settlement(
-        hold.id, hold.account_id, hold.amount, outcome, cost, 0, False, cost, "ollama-1", 5, 10, stamp(),
+        hold.id, hold.account_id, hold.amount, outcome, cost, 0, 0, False, cost, "ollama-1", "", None, 5, 10, stamp(),
         "key:" + hold.api_key_id, new_id(),
     )  # fmt: skip
 

@@ -43,7 +43,7 @@ def test_a_hold_sets_credit_aside_and_opens_the_usage_row(books: Books, till: Ti
     till.hold(hold)
     usage = books.usage(hold.id)
     assert usage is not None
-    assert (usage.state, usage.hold, usage.cost, usage.rate_in, usage.streamed) == ("open", 400, 0, 1000, False)
+    assert (usage.state, usage.hold, usage.cost, usage.rate_in, usage.streamed) == ("open", 400, 0, 10**6, False)
     assert books.wallet(account) == Held(1_000, 400, 1_000, 1)
     assert books.faults() == []
 

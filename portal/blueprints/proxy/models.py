@@ -13,7 +13,8 @@ from portal.extensions import db
 from portal.models import Usage
 from portal.services import callers
 from portal.services.callers import Caller
-from portal.services.catalog import CatalogModel, read_catalog
+from portal.services.catalog import CatalogModel
+from portal.services.catalog_rows import read_catalog
 
 
 def _caller() -> Caller:

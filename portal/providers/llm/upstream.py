@@ -6,7 +6,6 @@ and never the customer's: nothing of the customer's headers goes upstream.
 
 import contextlib
 import logging
-import os
 import socket
 import ssl
 import time
@@ -131,8 +130,3 @@ def _still_open(sock: Any) -> bool:
     except OSError:
         return False
     return False
-
-
-def server_key(variable: str) -> str:
-    """A provider's key, from the environment variable its row names."""
-    return os.environ.get(variable, "").strip() if variable else ""

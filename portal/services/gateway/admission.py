@@ -26,13 +26,15 @@ from portal.models import Wallet
 from portal.pipeline import StoreAway
 from portal.services import callers, limits
 from portal.services.callers import Caller
-from portal.services.catalog import Catalog, read_catalog
+from portal.services.catalog import Catalog
+from portal.services.catalog_rows import read_catalog
 from portal.services.gateway.ask import Ask, read_ask
 from portal.services.gateway.process import GatewayProcess
-from portal.services.gateway.ticket import Ticket, charge
+from portal.services.gateway.ticket import Ticket
 from portal.services.ledger.statements import Hold
 from portal.services.ledger.till import NotHeld, TillAway
 from portal.services.limits import Taken
+from portal.services.pricing import MILLION
 
 log = logging.getLogger("portal.gateway")
 SHORTEST_ANSWER = 16
@@ -95,14 +97,14 @@ def _admit(
         raise RateLimitExceeded(retry_after=seconds, limit=caller.requests_per_minute, seconds=seconds)
     model = catalog.permit(caller, ask.model)
     ask.require(model)
-    rates = model.price(utcnow())
+    offer = process.routing.choose(model)
+    rates = offer.rates(utcnow())
     if rates is None:
         raise ModelNotFound(param="model", model=ask.model)
     prompt_bound = min(ask.prompt_bound, max(model.context_tokens, ask.prompt_estimate))
     limit = model.answer_tokens if ask.limit is None else min(ask.limit, model.context_tokens)
     ticket = Ticket(
-        request_id, caller, ask, model, rates[0], rates[1], prompt_bound, limit,
-        charge(prompt_bound, limit, *rates), taken, process.routing.choose(model),
+        request_id, caller, ask, model, rates, prompt_bound, limit, rates.charge(prompt_bound, limit), taken, offer,
     )  # fmt: skip
     _hold(process, ticket)
     process.keys_used.add(caller.key_id)
@@ -181,9 +183,9 @@ def _hold(process: GatewayProcess, ticket: Ticket) -> None:
 
 def _hold_what_is_left(process: GatewayProcess, ticket: Ticket) -> None:
     """The whole hold isn't covered: take what the wallet affords, if the customer named no limit of their own."""
-    wanted_limit, rates = ticket.limit, (ticket.rate_in, ticket.rate_out)
+    wanted_limit, rates = ticket.limit, ticket.rates
     least = SHORTEST_ANSWER if ticket.ask.limit is None else wanted_limit
-    required = charge(ticket.prompt_bound, min(least, wanted_limit), *rates)
+    required = rates.charge(ticket.prompt_bound, min(least, wanted_limit))
     for _ in range(5):
         balance, available = _wallet(process, ticket.caller.account_id)
         if available < required:
@@ -195,10 +197,10 @@ def _hold_what_is_left(process: GatewayProcess, ticket: Ticket) -> None:
                 balance=money.credits_plain(balance),
                 required=money.credits_plain(required),
             )
-        if ticket.rate_out and ticket.ask.limit is None:
-            affordable = (available * 1000 - ticket.prompt_bound * ticket.rate_in) // ticket.rate_out
+        if rates.answer and ticket.ask.limit is None:
+            affordable = (available * MILLION - ticket.prompt_bound * rates.prompt) // rates.answer
             ticket.limit = min(wanted_limit, affordable)
-        ticket.amount = charge(ticket.prompt_bound, ticket.limit, *rates)
+        ticket.amount = rates.charge(ticket.prompt_bound, ticket.limit)
         try:
             process.till.hold(_hold_row(process, ticket))
             return
@@ -220,7 +222,7 @@ def _hold_row(process: GatewayProcess, ticket: Ticket) -> Hold:
     caller, offer = ticket.caller, ticket.offer
     return Hold(
         ticket.id, caller.account_id, caller.key_id, process.id, ticket.model.name, offer.provider, offer.location,
-        ticket.rate_in, ticket.rate_out, ticket.ask.stream, ticket.amount, stamp(),
+        False, ticket.rates.prompt, ticket.rates.answer, ticket.rates.cached, ticket.ask.stream, ticket.amount, stamp(),
     )  # fmt: skip
 
 

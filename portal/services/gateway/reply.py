@@ -32,16 +32,21 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
 class _Counts(msgspec.Struct):
     prompt_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
     completion_tokens: int | None = None
 
 
 _choices = msgspec.json.Decoder(list[_Choice] | None).decode
 _counts = msgspec.json.Decoder(_Counts | None).decode
 _choice_members = msgspec.json.Decoder(list[dict[str, Raw]] | None).decode
-Cost = Callable[[int, int], int]
-"""(prompt tokens, answer tokens) → milli-credits."""
+Cost = Callable[[int, int, int], int]
+"""(prompt tokens, answer tokens, cached prompt tokens) → milli-credits."""
 
 
 def plainly(error: PortalError) -> bytes:
@@ -57,6 +62,7 @@ class Reply:
         self.id, self.model = Raw(_encode(answer_id)), Raw(_encode(model))
         self.bounds, self.estimate, self.cost = bounds, estimate, cost
         self.prompt_tokens: int | None = None
+        self.cached_tokens = 0
         self.answer_tokens: int | None = None
         self.delivered = 0
         """Pieces of answer seen: exact for Latin text, never more than the true count for any."""
@@ -81,6 +87,8 @@ class Reply:
             self.prompt_tokens = self._bounded(counts.prompt_tokens, self.bounds[0])
         if counts.completion_tokens is not None:
             self.answer_tokens = self._bounded(counts.completion_tokens, self.bounds[1])
+        if counts.prompt_tokens_details is not None and counts.prompt_tokens_details.cached_tokens is not None:
+            self.cached_tokens = self._bounded(counts.prompt_tokens_details.cached_tokens, self.prompt_tokens or 0)
         self._details = {k: v for k, v in _members(raw).items() if k.endswith("_details")}
 
     def _bounded(self, count: int, bound: int) -> int:
@@ -97,7 +105,7 @@ class Reply:
 
     def _usage(self) -> dict[str, Any]:
         prompt, answer, _ = self.final_counts()
-        credits = money.credits_number(self.cost(prompt, answer))
+        credits = money.credits_number(self.cost(prompt, answer, self.cached_tokens))
         return {
             "prompt_tokens": prompt,
             "completion_tokens": answer,

@@ -40,7 +40,8 @@ def settle(process: GatewayProcess, ticket: Ticket, outcome: str, reply: Reply |
     stays, and the settlement is written later, by this process or by the sweeper.
     """
     prompt, answer, estimated = counts(outcome, reply)
-    cost = ticket.cost(prompt, answer)
+    cached = min(reply.cached_tokens, prompt) if reply is not None else 0
+    cost = ticket.cost(prompt, answer, cached)
     ended = time.monotonic()
     if reply is not None and reply.clamped:
         log.error(
@@ -50,8 +51,8 @@ def settle(process: GatewayProcess, ticket: Ticket, outcome: str, reply: Reply |
     first = None if ticket.first_byte is None else round((ticket.first_byte - ticket.started) * 1000)
     duration = round((ended - ticket.started) * 1000)
     settlement = Settlement(
-        ticket.id, ticket.caller.account_id, ticket.amount, outcome, prompt, answer, estimated, cost,
-        ticket.offer.provider, first, duration, stamp(), "key:" + ticket.caller.key_id, new_id(),
+        ticket.id, ticket.caller.account_id, ticket.amount, outcome, prompt, cached, answer, estimated, cost,
+        ticket.offer.provider, "", None, first, duration, stamp(), "key:" + ticket.caller.key_id, new_id(),
     )  # fmt: skip
     try:
         balance = process.till.settle(settlement)

@@ -11,11 +11,7 @@ from portal.services.catalog import CatalogModel, Offer
 from portal.services.gateway.ask import Ask
 from portal.services.gateway.reply import BufferedReply, StreamReply, plainly
 from portal.services.limits import Taken
-
-
-def charge(prompt: int, answer: int, rate_in: int, rate_out: int) -> int:
-    """Milli-credits for so many tokens. Rates are for 1,000 tokens; what is left of a milli-credit is rounded up."""
-    return -(-(prompt * rate_in + answer * rate_out) // 1000)
+from portal.services.pricing import Rates
 
 
 @dataclass(slots=True)
@@ -26,8 +22,7 @@ class Ticket:
     caller: Caller
     ask: Ask
     model: CatalogModel
-    rate_in: int
-    rate_out: int
+    rates: Rates
     prompt_bound: int
     limit: int
     amount: int
@@ -39,9 +34,9 @@ class Ticket:
     tell: Callable[[PortalError], bytes] = plainly
     """An error as JSON in the customer's language, where only an event can tell it any more."""
 
-    def cost(self, prompt: int, answer: int) -> int:
+    def cost(self, prompt: int, answer: int, cached: int) -> int:
         """Milli-credits, never more than the hold."""
-        return min(charge(prompt, answer, self.rate_in, self.rate_out), self.amount)
+        return min(self.rates.charge(prompt, answer, cached), self.amount)
 
     def stream_reply(self) -> StreamReply:
         return StreamReply(*self._named(), **self._metered(), include_usage=self.ask.include_usage, tell=self.tell)

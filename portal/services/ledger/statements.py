@@ -26,8 +26,10 @@ class Hold(NamedTuple):
     model: str
     provider: str
     location: str
+    failover: bool
     rate_in: int
     rate_out: int
+    rate_cached: int
     streamed: bool
     amount: int
     created_at: str
@@ -41,10 +43,13 @@ class Settlement(NamedTuple):
     hold: int
     outcome: str
     prompt_tokens: int
+    cached_tokens: int
     answer_tokens: int
     estimated: bool
     cost: int
     provider: str
+    attempts: str
+    waited_ms: int | None
     first_byte_ms: int | None
     duration_ms: int | None
     settled_at: str
@@ -55,7 +60,7 @@ class Settlement(NamedTuple):
     @classmethod
     def abandoned(cls, request: str, account_id: str, hold: int, provider: str, at: str) -> "Settlement":
         """The end of a request nobody runs any more, or that never began: nothing charged, the hold given back."""
-        return cls(request, account_id, hold, "abandoned", 0, 0, False, 0, provider, None, None, at, "system", new_id())
+        return cls(request, account_id, hold, "abandoned", 0, 0, 0, False, 0, provider, "", None, None, None, at, "system", new_id())
 
 
 class Statements(Protocol):
@@ -97,13 +102,13 @@ class RowStatements:
         self._sqlite = sqlite
         self._take = f"UPDATE wallets SET held = held + {mark} WHERE account_id = {mark} AND balance - held >= {mark}"
         self._open = (
-            "INSERT INTO usage_records (id, account_id, api_key_id, process_id, model, provider, location, rate_in, rate_out, streamed, hold, "
-            "created_at, state, outcome, prompt_tokens, answer_tokens, estimated, cost) VALUES "
-            f"({', '.join([mark] * 12)}, 'open', '', 0, 0, 0, 0)"
+            "INSERT INTO usage_records (id, account_id, api_key_id, process_id, model, provider, location, failover, rate_in, rate_out, "
+            "rate_cached, streamed, hold, created_at, state, outcome, prompt_tokens, cached_tokens, answer_tokens, estimated, cost, attempts) VALUES "
+            f"({', '.join([mark] * 14)}, 'open', '', 0, 0, 0, 0, 0, '')"
         )
         self._claim = (
-            f"UPDATE usage_records SET state = 'settled', outcome = {mark}, prompt_tokens = {mark}, answer_tokens = {mark}, estimated = {mark}, "
-            f"cost = {mark}, provider = {mark}, first_byte_ms = {mark}, duration_ms = {mark}, settled_at = {mark} WHERE id = {mark} AND state = 'open'"
+            f"UPDATE usage_records SET state = 'settled', outcome = {mark}, prompt_tokens = {mark}, cached_tokens = {mark}, answer_tokens = {mark}, "
+            f"estimated = {mark}, cost = {mark}, provider = {mark}, attempts = {mark}, waited_ms = {mark}, first_byte_ms = {mark}, duration_ms = {mark}, settled_at = {mark} WHERE id = {mark} AND state = 'open'"
         )
         self._pay = f"UPDATE wallets SET balance = balance - {mark}, held = held - {mark}, seq = seq + {mark} WHERE account_id = {mark}"
         self._read = f"SELECT balance, seq FROM wallets WHERE account_id = {mark}"
@@ -152,8 +157,9 @@ class RowStatements:
         """By account, those that nobody settled before."""
         claimed: dict[str, list[Settlement]] = defaultdict(list)
         for s in sorted(settlements):
-            told = (s.outcome, s.prompt_tokens, s.answer_tokens, s.estimated, s.cost)
-            cursor.execute(self._claim, (*told, s.provider, s.first_byte_ms, s.duration_ms, s.settled_at, s.id))
+            told = (s.outcome, s.prompt_tokens, s.cached_tokens, s.answer_tokens, s.estimated, s.cost, s.provider)
+            timed = (s.attempts, s.waited_ms, s.first_byte_ms, s.duration_ms, s.settled_at)
+            cursor.execute(self._claim, (*told, *timed, s.id))
             if cursor.rowcount == 1:
                 claimed[s.account_id].append(s)
         return claimed

@@ -13,22 +13,22 @@ LOCK = "SELECT account_id FROM wallets WHERE account_id = ANY(%s) ORDER BY accou
 
 HOLD = """
 WITH r AS (SELECT * FROM json_to_recordset(%s::json) AS x(id text, account_id text, api_key_id text, process_id text, model text, provider text,
-     location text, rate_in int, rate_out int, streamed bool, amount bigint, created_at text)),
+     location text, failover bool, rate_in int, rate_out int, rate_cached int, streamed bool, amount bigint, created_at text)),
  sums AS (SELECT account_id, sum(amount) AS amount FROM r GROUP BY account_id),
  locked AS (SELECT account_id FROM wallets WHERE account_id IN (SELECT account_id FROM sums) ORDER BY account_id FOR UPDATE),
  taken AS (UPDATE wallets w SET held = w.held + s.amount FROM sums s JOIN locked l ON l.account_id = s.account_id
      WHERE w.account_id = s.account_id AND w.balance - w.held >= s.amount RETURNING w.account_id),
- opened AS (INSERT INTO usage_records (id, account_id, api_key_id, process_id, model, provider, location, rate_in, rate_out, streamed, hold, created_at,
-     state, outcome, prompt_tokens, answer_tokens, estimated, cost)
-     SELECT r.id, r.account_id, r.api_key_id, r.process_id, r.model, r.provider, r.location, r.rate_in, r.rate_out, r.streamed, r.amount,
-     (r.created_at || '+00')::timestamptz, 'open', '', 0, 0, false, 0 FROM r JOIN taken USING (account_id))
+ opened AS (INSERT INTO usage_records (id, account_id, api_key_id, process_id, model, provider, location, failover, rate_in, rate_out,
+     rate_cached, streamed, hold, created_at, state, outcome, prompt_tokens, cached_tokens, answer_tokens, estimated, cost, attempts)
+     SELECT r.id, r.account_id, r.api_key_id, r.process_id, r.model, r.provider, r.location, r.failover, r.rate_in, r.rate_out, r.rate_cached, r.streamed,
+     r.amount, (r.created_at || '+00')::timestamptz, 'open', '', 0, 0, 0, false, 0, '' FROM r JOIN taken USING (account_id))
 SELECT account_id FROM taken"""
 
 SETTLE = """
-WITH r AS (SELECT * FROM json_to_recordset(%s::json) AS x(id text, account_id text, hold bigint, outcome text, prompt_tokens int, answer_tokens int,
-     estimated bool, cost bigint, provider text, first_byte_ms int, duration_ms int, settled_at text, actor text, entry_id text)),
- claimed AS (UPDATE usage_records u SET state = 'settled', outcome = r.outcome, prompt_tokens = r.prompt_tokens, answer_tokens = r.answer_tokens,
-     estimated = r.estimated, cost = r.cost, provider = r.provider, first_byte_ms = r.first_byte_ms, duration_ms = r.duration_ms,
+WITH r AS (SELECT * FROM json_to_recordset(%s::json) AS x(id text, account_id text, hold bigint, outcome text, prompt_tokens int, cached_tokens int,
+     answer_tokens int, estimated bool, cost bigint, provider text, attempts text, waited_ms int, first_byte_ms int, duration_ms int, settled_at text, actor text, entry_id text)),
+ claimed AS (UPDATE usage_records u SET state = 'settled', outcome = r.outcome, prompt_tokens = r.prompt_tokens, cached_tokens = r.cached_tokens,
+     answer_tokens = r.answer_tokens, estimated = r.estimated, cost = r.cost, provider = r.provider, attempts = r.attempts, waited_ms = r.waited_ms, first_byte_ms = r.first_byte_ms, duration_ms = r.duration_ms,
      settled_at = (r.settled_at || '+00')::timestamptz FROM r WHERE u.id = r.id AND u.state = 'open'
      RETURNING r.id, r.account_id, r.hold, r.cost, r.actor, r.entry_id, u.settled_at),
  sums AS (SELECT account_id, sum(cost) AS cost, sum(hold) AS hold, count(*) FILTER (WHERE cost > 0) AS entries FROM claimed GROUP BY account_id),
