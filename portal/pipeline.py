@@ -9,6 +9,7 @@ import hashlib
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -19,6 +20,9 @@ log = logging.getLogger("portal.store")
 CALL_SECONDS = 2.0
 CONNECT_SECONDS = 1.0
 LOOK_AGAIN_SECONDS = 1.0
+
+
+Word = str | int | bytes
 
 
 class StoreAway(Exception):
@@ -34,8 +38,14 @@ class Script:
 
 
 class Scripts(Protocol):
-    def run(self, script: Script, keys: tuple[str, ...], args: tuple[str | int, ...]) -> Any:
+    def run(self, script: Script, keys: tuple[str, ...], args: tuple[Word, ...]) -> Any:
         """Run it; returns its reply (strings as bytes). Raises StoreAway."""
+
+    def tell(
+        self, script: Script, keys: tuple[str, ...], args: tuple[Word, ...], heard: Callable[[Any], None] | None = None
+    ) -> None:
+        """Run it without waiting for its reply, which goes to `heard` (where it must not block), or nowhere when the
+        line breaks meanwhile. Raises StoreAway when that is known already."""
 
     def close(self) -> None:
         """Nobody asks any more."""
@@ -81,7 +91,14 @@ class BlockingScripts:
         )
         self._outages = _Outages()
 
-    def run(self, script: Script, keys: tuple[str, ...], args: tuple[str | int, ...]) -> Any:
+    def tell(
+        self, script: Script, keys: tuple[str, ...], args: tuple[Word, ...], heard: Callable[[Any], None] | None = None
+    ) -> None:
+        reply = self.run(script, keys, args)
+        if heard is not None:
+            heard(reply)
+
+    def run(self, script: Script, keys: tuple[str, ...], args: tuple[Word, ...]) -> Any:
         self._outages.refuse_while_away()
         try:
             try:
@@ -121,7 +138,14 @@ class PipelinedScripts:
         self._waiting: deque[Any] = deque()
         self._out: list[bytes] = []
 
-    def run(self, script: Script, keys: tuple[str, ...], args: tuple[str | int, ...]) -> Any:
+    def tell(
+        self, script: Script, keys: tuple[str, ...], args: tuple[Word, ...], heard: Callable[[Any], None] | None = None
+    ) -> None:
+        if self._socket is None:
+            self._connect()
+        self._enqueue(_command("EVALSHA", script.sha, len(keys), *keys, *args), _Told(self, script, keys, args, heard))
+
+    def run(self, script: Script, keys: tuple[str, ...], args: tuple[Word, ...]) -> Any:
         reply = self._call(_command("EVALSHA", script.sha, len(keys), *keys, *args))
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
             reply = self._call(_command("EVAL", script.text, len(keys), *keys, *args))
@@ -142,10 +166,7 @@ class PipelinedScripts:
         if self._socket is None:
             self._connect()
         waiter = self._gevent.hub.Waiter(self._hub)
-        self._waiting.append(waiter)
-        self._out.append(data)
-        if len(self._out) == 1:
-            self._hub.loop.run_callback(self._flush)
+        self._enqueue(data, waiter)
         timeout = self._gevent.Timeout.start_new(CALL_SECONDS, StoreAway)
         try:
             reply = waiter.get()
@@ -158,6 +179,17 @@ class PipelinedScripts:
         if isinstance(reply, _Gone):
             raise StoreAway
         return reply
+
+    def _enqueue(self, data: bytes, waiter: Any) -> None:
+        self._waiting.append(waiter)
+        self._out.append(data)
+        if len(self._out) == 1:
+            self._hub.loop.run_callback(self._flush)
+
+    def again(self, data: bytes, waiter: Any) -> None:
+        """From a callback of the hub: ask once more, if the line still holds."""
+        if self._socket is not None:
+            self._enqueue(data, waiter)
 
     def _connect(self) -> None:
         self._outages.refuse_while_away()
@@ -243,6 +275,34 @@ class _Gone:
     """Told to those who waited on a connection that broke."""
 
 
+class _Told:
+    """Stands in line for a reply that nobody waits for."""
+
+    __slots__ = ("_again", "_heard", "_scripts")
+
+    def __init__(
+        self,
+        scripts: PipelinedScripts,
+        script: Script,
+        keys: tuple[str, ...],
+        args: tuple[Word, ...],
+        heard: Callable[[Any], None] | None,
+    ) -> None:
+        self._scripts, self._heard = scripts, heard
+        self._again: tuple[Script, tuple[str, ...], tuple[Word, ...]] | None = (script, keys, args)
+
+    def switch(self, reply: Any) -> None:
+        again, self._again = self._again, None
+        if isinstance(reply, Exception):
+            if again is not None and str(reply).startswith("NOSCRIPT"):
+                script, keys, args = again
+                self._scripts.again(_command("EVAL", script.text, len(keys), *keys, *args), self)
+            else:
+                log.error("the store refused what it was told", extra={"error": str(reply)[:200]})
+        elif self._heard is not None and not isinstance(reply, _Gone):
+            self._heard(reply)
+
+
 class _Address:
     """redis://[user:password@]host[:port][/db], rediss:// and unix:///path[?db=…&password=…]."""
 
@@ -288,8 +348,8 @@ class _Address:
         return sock
 
 
-def _command(*words: str | int) -> bytes:
-    encoded = [w.encode() if isinstance(w, str) else b"%d" % w for w in words]
+def _command(*words: Word) -> bytes:
+    encoded = [w.encode() if isinstance(w, str) else w if isinstance(w, bytes) else b"%d" % w for w in words]
     return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in encoded)
 
 

@@ -1,0 +1,117 @@
+"""The line of one worker that can't reach the store: the same rules, by its own share of each server's slots.
+
+The share is the slots over the gateway processes that lived when the store was last there, at least one: rather a
+request too many at a server, which lets it wait, than a worker that refuses everybody. It ends with the outage.
+"""
+
+import heapq
+import threading
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from portal.services.routing.line import Place
+
+FAULTS = 3
+REST_SECONDS = 5
+
+
+class Alone:
+    """places: all of this worker's requests, those that got their slots from the store included."""
+
+    def __init__(self, places: "dict[str, Place]", length: int) -> None:
+        self._places, self._length = places, length
+        self.processes = 1
+        """How many gateway processes share the servers."""
+        self._waiting: list[tuple[int, str, Place]] = []
+        self._faults: dict[str, int] = defaultdict(int)
+        self._rests: dict[str, float] = {}
+        """Server → until when (monotonic)."""
+        self._mutex = threading.RLock()
+
+    def enter(self, place: "Place", over: int) -> tuple[str, int] | None:
+        """Gives it a slot or a place; or says why not, as `line.Refused` has it."""
+        with self._mutex:
+            now = time.monotonic()
+            rests = [max(0.0, self._rests.get(server.name, 0.0) - now) for server in place.pool.servers]
+            if min(rests) > 0:
+                return "rest", -(-round(min(rests) * 1000) // 1000)
+            if self._seat(place):
+                return None
+            names = {server.name for server in place.pool.servers}
+            waiting = [other for *_, other in self._waiting if names & {s.name for s in other.pool.servers}]
+            depth = sum(self._in_flight(name) for name in names) + len(waiting)
+            if 0 <= over < depth + 1:
+                return "over", 0
+            if len(waiting) >= self._length:
+                return "full", 0
+            score = round(time.time() * 1000) - place.bonus if place.score is None else place.score
+            place.wait(score, 1 + sum((other.score or 0) < score for other in waiting), 0)
+            self._push(place)
+            return None
+
+    def adopt(self, place: "Place") -> None:
+        """Somebody who waited in the store's line when it went away."""
+        with self._mutex:
+            if not place.server and not any(other is place for *_, other in self._waiting) and not self._seat(place):
+                self._push(place)
+
+    def left(self, place: "Place", verdict: str, rest_seconds: int) -> int:
+        """A slot came free. Returns for how many seconds its server rests because of this, or 0."""
+        with self._mutex:
+            rest = self._judge(place.server, verdict, rest_seconds)
+            still = []
+            while self._waiting:
+                entry = heapq.heappop(self._waiting)
+                if not self._seat(entry[2]):
+                    still.append(entry)
+            self._waiting = still  # what was popped in order is a heap
+            return rest
+
+    def step_out(self, place: "Place") -> None:
+        if self._waiting:
+            with self._mutex:
+                self._waiting = [entry for entry in self._waiting if entry[2] is not place]
+                heapq.heapify(self._waiting)
+
+    def clear(self) -> None:
+        """The store is back: whoever waits here waits there from now on."""
+        with self._mutex:
+            self._waiting.clear()
+            self._faults.clear()
+            self._rests.clear()
+
+    def _push(self, place: "Place") -> None:
+        heapq.heappush(self._waiting, (place.score or 0, place.member, place))
+
+    def _seat(self, place: "Place") -> bool:
+        """Give it the least-loaded server's slot, if there is one."""
+        now, best, least = time.monotonic(), "", 0.0
+        for server in place.pool.servers:
+            if self._rests.get(server.name, 0.0) > now:
+                continue
+            busy, share = self._in_flight(server.name), max(1, server.slots // self.processes)
+            load = busy / (share * server.weight)
+            if busy < share and (not best or load < least):
+                best, least = server.name, load
+        if best:
+            place.take(best, False)
+        return bool(best)
+
+    def _in_flight(self, server: str) -> int:
+        return sum(place.server == server for place in list(self._places.values()))
+
+    def _judge(self, server: str, verdict: str, rest_seconds: int) -> int:
+        if verdict == "ok":
+            self._faults.pop(server, None)
+            return 0
+        if verdict != "fault":
+            return 0
+        self._faults[server] += 1
+        if not rest_seconds and self._faults[server] < FAULTS:
+            return 0
+        self._faults.pop(server)
+        seconds = rest_seconds or REST_SECONDS
+        self._rests[server] = time.monotonic() + seconds
+        return seconds
