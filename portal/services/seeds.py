@@ -5,16 +5,20 @@ release brings, and neither overwrites what an operator edited nor brings back w
 """
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from portal.config import Settings
 from portal.extensions import db
+from portal.freshness import changing
 from portal.models import LanguageModel, ModelOffer, Pack, Plan, Price, Provider, Setting
 
 K = 1000  # milli-credits in a credit
 ONCE = 1_000_000  # the 1× rate: milli-credits for a million tokens
+TWICE = 2 * ONCE
+Row = TypeVar("Row", LanguageModel, Provider)
 
 PLANS = (
     dict(
@@ -25,6 +29,8 @@ PLANS = (
         price_fils=5_000,
         credits=15_000 * K,
         requests_per_minute=10,
+        priority=0,
+        failover=False,
     ),
     dict(
         id="pro",
@@ -34,6 +40,8 @@ PLANS = (
         price_fils=15_000,
         credits=60_000 * K,
         requests_per_minute=30,
+        priority=1,
+        failover=True,
     ),
     dict(
         id="enterprise",
@@ -43,6 +51,8 @@ PLANS = (
         price_fils=45_000,
         credits=250_000 * K,
         requests_per_minute=60,
+        priority=2,
+        failover=True,
     ),
 )
 PACKS = (
@@ -94,6 +104,9 @@ MODELS = (
     _model("nomic-embed-text", None, (2048, 1), "embedding"),
 )
 # fmt: on
+CLOUD = "ollama-cloud"
+TWINS = (("gpt-oss:20b", "gpt-oss:20b"),)
+"""(a model that is at home here, what Ollama's cloud calls it): where it goes while our own servers are busy."""
 
 
 def seed(settings: Settings) -> list[str]:
@@ -112,20 +125,26 @@ def seed(settings: Settings) -> list[str]:
         once(f"plan {plan['id']}", _add, Plan, plan)
     for pack in PACKS:
         once(f"pack {pack['id']}", _add, Pack, pack)
-    for number, _url in enumerate(settings.ollama_url, 1):
-        once(f"provider ollama-{number}", _provider, f"ollama-{number}", "ollama", slots=settings.ollama_slots)
-    cloud = {"slots": 1, "key_variable": "OLLAMA_CLOUD_API_KEY", "enabled": False}
-    once("provider ollama-cloud", _provider, "ollama-cloud", "ollama-cloud", **cloud)
+    servers = [f"ollama-{number}" for number, _url in enumerate(settings.ollama_url, 1)]
+    for name in servers:
+        once(f"provider {name}", _provider, name, "ollama", slots=settings.ollama_slots)
+    # Enabled, and yet offered only where its key is set: without one it takes no operator to switch it off.
+    cloud = {"location": "cloud", "slots": 3, "key_variable": "OLLAMA_CLOUD_API_KEY"}
+    once(f"provider {CLOUD}", _provider, CLOUD, "ollama-cloud", **cloud)
     for model in MODELS:
         once(f"model {model['name']}", _model_rows, model)
-    for provider in db.session.scalars(sa.select(Provider).where(Provider.kind == "ollama")).all():
-        once(f"offers {provider.name}", _offers, provider)
+    for name in servers:  # not every server there is: what one serves that an operator added is the operator's to say
+        once(f"offers {name}", _offers, name)
+    for model_name, upstream_name in TWINS:
+        once(f"twin {model_name}", _twin, model_name, upstream_name)
 
     if record is None:
         db.session.add(Setting(name="seeded", value=sorted(done | set(added))))
     elif added:
         record.value = sorted(done | set(added))
-    db.session.commit()
+    # A new portal has no worker that could remember anything, and perhaps no store yet.
+    with changing("catalog") if added and done else nullcontext():
+        db.session.commit()
     return added
 
 
@@ -144,16 +163,36 @@ def _model_rows(values: dict[str, Any]) -> None:
     db.session.flush()
     if model.plan_id is None:
         return
-    rate = 2 * ONCE if model.location == "cloud" else ONCE
+    cloud = model.location == "cloud"
+    rate = TWICE if cloud else ONCE
     db.session.add(Price(model_id=model.id, rate_in=rate, rate_out=rate))
-    if model.location == "cloud":
-        cloud = db.session.scalar(sa.select(Provider).where(Provider.name == "ollama-cloud"))
-        if cloud is not None:
-            upstream_name = model.name.removesuffix(":cloud")
-            db.session.add(ModelOffer(provider_id=cloud.id, model_id=model.id, upstream_name=upstream_name))
+    provider = _found(Provider, CLOUD) if cloud else None
+    if provider is not None:
+        upstream_name = model.name.removesuffix(":cloud")
+        db.session.add(ModelOffer(provider_id=provider.id, model_id=model.id, upstream_name=upstream_name))
 
 
-def _offers(provider: Provider) -> None:
+def _offers(name: str) -> None:
+    provider = _found(Provider, name)
+    if provider is None:
+        return
     local = sa.select(LanguageModel).where(LanguageModel.location == "local", LanguageModel.plan_id.is_not(None))
     for model in db.session.scalars(local).all():
         db.session.add(ModelOffer(provider_id=provider.id, model_id=model.id, upstream_name=model.name))
+
+
+def _twin(model_name: str, upstream_name: str) -> None:
+    """Offer and price in the cloud, each unless an operator was quicker."""
+    model, provider = _found(LanguageModel, model_name), _found(Provider, CLOUD)
+    if model is None or provider is None:
+        return
+    offers = sa.select(ModelOffer.id).where(ModelOffer.model_id == model.id, ModelOffer.provider_id == provider.id)
+    if db.session.scalar(offers) is None:
+        db.session.add(ModelOffer(provider_id=provider.id, model_id=model.id, upstream_name=upstream_name))
+    prices = sa.select(Price.id).where(Price.model_id == model.id, Price.provider == CLOUD).limit(1)
+    if db.session.scalar(prices) is None:
+        db.session.add(Price(model_id=model.id, provider=CLOUD, rate_in=TWICE, rate_out=TWICE))
+
+
+def _found(row: type[Row], name: str) -> Row | None:
+    return db.session.scalar(sa.select(row).where(row.name == name))

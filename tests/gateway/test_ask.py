@@ -216,7 +216,7 @@ def test_the_prompt_is_never_thought_shorter_than_it_can_be() -> None:
 
 def model(*capabilities: str) -> CatalogModel:
     return CatalogModel(
-        "m", (), {}, "local", "basic", 1, {}, 8192, 2048, frozenset(capabilities), 0, (), (),
+        "m", (), {}, "local", "basic", 1, {}, 8192, 2048, frozenset(capabilities), 0, (),
     )  # fmt: skip
 
 

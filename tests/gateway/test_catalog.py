@@ -13,8 +13,9 @@ from portal.errors import ModelNotFound, ModelNotInPlan
 from portal.extensions import db
 from portal.models import LanguageModel, ModelOffer, Price, Provider
 from portal.services.callers import Caller
-from portal.services.catalog import Catalog, CatalogModel, spelling
+from portal.services.catalog import Catalog, CatalogModel, Offer, spelling
 from portal.services.catalog_rows import provider_url, read_catalog
+from portal.services.pricing import Rates
 from portal.services.seeds import MODELS
 from tests.services.portal_app import MakeApp
 
@@ -23,10 +24,12 @@ OPEN = [model["name"] for model in MODELS if model["plan_id"] is not None]
 BASIC = {"smollm2:135m", "llama3.2:3b", "qwen2.5-coder:14b", "mistral-small3.2:24b"}
 PRO = {"qwen3-30b-40k", "Qwen3-VL-32B", "qwen3.5:cloud", "deepseek-v3.2:cloud", "gpt-oss:20b"}
 CLOUD = {"qwen3.5:cloud", "deepseek-v3.2:cloud"}
+ONCE, TWICE = (1_000_000,) * 3, (2_000_000,) * 3
+"""Milli-credits for a million tokens: 1× and 2× (API-02)."""
 
 
 def caller(rank: int) -> Caller:
-    return Caller("key", "account", "plan", rank, 60, frozenset({"read", "write"}), None, None)
+    return Caller("key", "account", "plan", rank, 60, frozenset({"read", "write"}), None, 0, True, False, None)
 
 
 def written(name: str) -> list[str]:
@@ -47,11 +50,7 @@ def written(name: str) -> list[str]:
 @pytest.fixture
 def shop(sqlite_url: str, make_app: MakeApp) -> Flask:
     """The seeded catalogue, with the cloud's provider open."""
-    app = make_app(sqlite_url)
-    with app.app_context():
-        db.session.execute(sa.update(Provider).values(enabled=True))
-        db.session.commit()
-    return app
+    return make_app(sqlite_url, OLLAMA_CLOUD_API_KEY="the-operators-own")
 
 
 def catalog(shop: Flask) -> Catalog:
@@ -168,14 +167,14 @@ def test_each_models_price_is_its_own_row_by_its_instant(shop: Flask) -> None:
     """never-again, "Models with a dot in their id fell back to the default rate": 1× local, 2× cloud (API-02)."""
     now = dt.datetime.now(dt.UTC)
     for model in catalog(shop).models:
-        assert model.price(now) == ((2000, 2000) if model.name in CLOUD else (1000, 1000)), model.name
-    dated = CatalogModel(
-        "m", (), {}, "local", "basic", 1, {}, 1, 1, frozenset(), 0,
-        ((now, 2, 2), (now - dt.timedelta(days=1), 1, 1)), (),
-    )  # fmt: skip
-    assert dated.price(now) == (2, 2)
-    assert dated.price(now - dt.timedelta(seconds=1)) == (1, 1)
-    assert dated.price(now - dt.timedelta(days=2)) is None
+        assert model.rates(now) == (Rates(*TWICE) if model.name in CLOUD else Rates(*ONCE)), model.name
+    before, long_ago = now - dt.timedelta(days=1), now - dt.timedelta(days=2)
+    prices = ((now, Rates(*TWICE)), (before, Rates(*ONCE)))
+    dated = Offer("p", "http://p", "", "local", 1, 1, "m", frozenset(), 1, prices)
+    model = CatalogModel("m", (), {}, "local", "basic", 1, {}, 1, 1, frozenset(), 0, (dated,))
+    assert model.rates(now) == TWICE
+    assert model.rates(now - dt.timedelta(seconds=1)) == ONCE
+    assert model.rates(long_ago) is None
 
 
 def test_a_provider_without_an_address_follows_the_environment(shop: Flask) -> None:

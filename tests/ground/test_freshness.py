@@ -12,7 +12,7 @@ from portal.services.callers import Caller, CallerMemory
 from portal.services.catalog import Catalog, CatalogMemory
 from tests.services.redis_server import RedisServer
 
-CALLER = Caller("key", "account", "basic", 1, 10, frozenset({"read", "write"}), None, None)
+CALLER = Caller("key", "account", "basic", 1, 10, frozenset({"read", "write"}), None, 0, True, False, None)
 
 
 def token(app: Flask, subject: str) -> bytes:

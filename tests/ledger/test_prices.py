@@ -43,10 +43,10 @@ def test_every_model_on_sale_charges_its_own_rate_for_a_thousand_tokens(market: 
     rates: dict[str, tuple[int, int]] = {}
     with market.app.app_context(), changing("catalog"):
         cloud = db.session.scalars(sa.select(Provider).where(Provider.kind == "ollama-cloud")).one()
-        cloud.url, cloud.enabled = market.sandbox.ollama_url, True
+        cloud.url, cloud.key_variable = market.sandbox.ollama_url, ""
         models = db.session.scalars(sa.select(LanguageModel).where(LanguageModel.plan_id.is_not(None))).all()
         for number, model in enumerate(models):
-            rates[model.name] = (1_003 + 17 * number, 2_011 + 31 * number)
+            rates[model.name] = (1_003_000 + 17_000 * number, 2_011_000 + 31_000 * number)
             rate_in, rate_out = rates[model.name]
             db.session.add(Price(model_id=model.id, rate_in=rate_in, rate_out=rate_out, valid_from=utcnow()))
             if model.location == "cloud":
@@ -59,7 +59,8 @@ def test_every_model_on_sale_charges_its_own_rate_for_a_thousand_tokens(market: 
     assert {model["id"] for model in listed} == set(rates)
 
     for name, (rate_in, rate_out) in rates.items():
-        for counts, cost in (((1000, 0), rate_in), ((0, 1000), rate_out), ((1000, 1000), rate_in + rate_out)):
+        for counts in ((1000, 0), (0, 1000), (1000, 1000)):
+            cost = (counts[0] * rate_in + counts[1] * rate_out) // 1_000_000
             market.sandbox.control(tokens=1, reasoning=0,
                                    usage={"prompt_tokens": counts[0], "completion_tokens": counts[1]})  # fmt: skip
             body = {"model": name, "messages": [{"role": "user", "content": "x" * 1000}], "max_tokens": 1000}
@@ -73,9 +74,9 @@ def test_every_model_on_sale_charges_its_own_rate_for_a_thousand_tokens(market: 
 
 
 def test_what_is_left_of_a_milli_credit_is_rounded_up_once(market: Street, plain: Door) -> None:
-    """Never again, Money: three decimals lost. One token at a rate of 1 costs a whole milli-credit, a thousand too."""
+    """Never again, Money: three decimals lost. One token of a cheap model costs what a thousand do."""
     _, key = rich(market)
-    set_price(market, MODEL, (1, 1), valid_from=utcnow())
+    set_price(market, MODEL, (1_000, 1_000), valid_from=utcnow())
     for tokens, cost in ((1, "0.001"), (600, "0.001"), (0, "0")):
         market.sandbox.control(usage={"prompt_tokens": tokens, "completion_tokens": 0})
         body = {"model": MODEL, "messages": [{"role": "user", "content": "x" * 1000}], "max_tokens": 5}
@@ -102,7 +103,7 @@ def test_a_price_of_tomorrow_does_not_count_today(market: Street, plain: Door) -
     """Design: prices are dated rows. Neither does it make a model sold that has no price until then."""
     _, key = rich(market)
     tomorrow = utcnow() + dt.timedelta(days=1)
-    set_price(market, MODEL, (9_000, 9_000), valid_from=tomorrow)
+    set_price(market, MODEL, (9_000_000, 9_000_000), valid_from=tomorrow)
     market.sandbox.control(tokens=5)
     answer = plain.ask("POST", "/v1/chat/completions", key=key, body=question(20))
     assert answer.headers["x-portal-credits"] == "0.01"
@@ -121,7 +122,7 @@ def test_the_price_in_force_at_admission_is_the_price_charged(market: Street) ->
     market.sandbox.control(tokens=5, hold_after=3)
     stream = Stream(web.url, key, question(20, stream=True))
     stream.read_tokens(3)
-    set_price(market, MODEL, (7_000, 7_000), valid_from=utcnow())
+    set_price(market, MODEL, (7_000_000, 7_000_000), valid_from=utcnow())
     market.sandbox.control(hold_after=None, release=True)
     assert stream.rest().endswith(b"data: [DONE]\n\n")
     stream.close()
@@ -132,18 +133,18 @@ def test_the_price_in_force_at_admission_is_the_price_charged(market: Street) ->
     rows = eventually(
         lambda: [u for u in market.usages(account) if u.state == "settled"][1:] and market.usages(account)
     )
-    assert sorted((row.rate_in, row.cost) for row in rows) == [(1_000, 10), (7_000, 70)]
+    assert sorted((row.rate_in, row.cost) for row in rows) == [(1_000_000, 10), (7_000_000, 70)]
     assert market.faults() == []
 
 
 def test_the_hold_is_computed_from_the_same_price(market: Street, plain: Door) -> None:
     """GW-04: 402 names balance and required amount at the price in force; a dear model needs more for the same."""
     _, key = market.customer(1_000)
-    set_price(market, MODEL, (3_000, 5_000), valid_from=utcnow())
+    set_price(market, MODEL, (3_000_000, 5_000_000), valid_from=utcnow())
     answer = plain.ask("POST", "/v1/chat/completions", key=key, body=question(20))
     error = answer.error()
     assert (answer.status, error["code"]) == (402, "insufficient_credits")
-    assert (error["balance"], error["required"]) == (1, (656 * 3_000 + 20 * 5_000) / 1_000_000)
+    assert (error["balance"], error["required"]) == (1, (656 * 3 + 20 * 5) / 1_000)
     assert "/billing" in error["top_up_url"]
 
 
