@@ -17,6 +17,8 @@ from portal.models.account import User
 
 THEMES = ("dark", "light")
 LANGUAGE_NAMES = {"ar": "العربية", "en": "English"}
+JUST_DONE = ("deleted", "changed", "saved")
+"""Words of an address that say what its visitor did a moment ago: not true any more of a second visit."""
 
 
 class Way(NamedTuple):
@@ -30,6 +32,7 @@ class Way(NamedTuple):
 WAYS = (
     Way("dashboard.show", _l("Dashboard"), "grid"),
     Way("keys.index", _l("API keys"), "key"),
+    Way("settings.show", _l("Settings"), "sliders"),
 )
 
 
@@ -55,7 +58,7 @@ def _signed_in() -> PageCaller | None:
 
 def in_language(language: str, *, absolute: bool = False) -> str:
     """This page in the given language. The address of a form's answer is its form's, which a link can open."""
-    query = [(k, v) for k, v in request.args.items(multi=True) if k not in ("lang", "deleted")]
+    query = [(k, v) for k, v in request.args.items(multi=True) if k not in ("lang", *JUST_DONE)]
     root = current_app.config["PORTAL"].base_url if absolute else ""
     return f"{root}{request.path}?{urlencode([*query, ('lang', language)])}"
 

@@ -2,7 +2,7 @@
 
 from flask_babel import LazyString, lazy_gettext as _l
 from flask_wtf import FlaskForm
-from wtforms import HiddenField, SelectField, SelectMultipleField, StringField
+from wtforms import BooleanField, HiddenField, SelectField, SelectMultipleField, StringField
 
 LIFETIMES = ("", "30", "90", "365")
 
@@ -14,6 +14,9 @@ class KeyForm(FlaskForm):
     scopes_shown = HiddenField(default="1")
     """Browsers send nothing for boxes left empty: this tells "none ticked" from "not asked"."""
 
+    failover = BooleanField(_l("May use the cloud when our servers are busy"), default=True)
+    failover_shown = HiddenField(default="1")
+
     def __init__(self) -> None:
         super().__init__()
         self.scopes.choices = [
@@ -21,6 +24,8 @@ class KeyForm(FlaskForm):
             ("write", _l("Write: requests to the models")),
             ("delete", _l("Delete: delete keys through the API")),
         ]
+        if self.is_submitted() and not self.failover_shown.raw_data:
+            self.failover.data = True  # a script that sends only a label wants the usual
         self.expires.choices = [
             ("", _l("Never")),
             ("30", _l("After 30 days")),

@@ -1,7 +1,9 @@
-"""API keys: made, listed, deleted. The key itself leaves this file once, when it is made; only its SHA-256 is stored.
+"""API keys: made, listed, changed, deleted.
+
+The key itself leaves this file once, when it is made; only its SHA-256 is stored.
 
 A deleted key is refused by the very next request on every worker: the deletion marks its account changed, before and
-after the commit. Whose key a request carries is asked in the gateway's own file.
+after the commit; so does every other change. Whose key a request carries is asked in the gateway's own file.
 """
 
 import datetime as dt
@@ -46,9 +48,15 @@ class KeyRefused(Exception):
 
 
 def create(
-    account_id: str, user_id: str, *, label: str, scopes: Collection[str] = ("read", "write"), days: int | None = None
+    account_id: str,
+    user_id: str,
+    *,
+    label: str,
+    scopes: Collection[str] = ("read", "write"),
+    days: int | None = None,
+    failover: bool = True,
 ) -> NewKey:
-    """Make a key. days: until it expires, None for never.
+    """Make a key. days: until it expires, None for never. failover: whether it may use the cloud when ours is busy.
 
     Raises KeyRefused with every problem at once.
     """
@@ -76,6 +84,7 @@ def create(
         prefix=secret[:SHOWN],
         hash=hashlib.sha256(secret.encode()).hexdigest(),
         scopes=" ".join(s for s in SCOPES if s in scopes),
+        failover=failover,
         created_at=now,
         expires_at=now + dt.timedelta(days=days) if days else None,
     )
@@ -98,6 +107,22 @@ def find(account_id: str, key_id: str) -> ApiKey:
     if row is None:
         raise NotFound
     return row
+
+
+def set_failover(account_id: str, key_id: str, failover: bool) -> None:
+    """Let a key's requests move to the cloud while our own servers are busy, or not, from the next request on.
+
+    A deleted key stays as it was. Raises NotFound for another account's key.
+    """
+    with changing(f"account:{account_id}"):
+        find(account_id, key_id)
+        db.session.execute(
+            sa.update(ApiKey)
+            .where(ApiKey.id == key_id, ApiKey.account_id == account_id, ApiKey.revoked_at.is_(None))
+            .values(failover=failover)
+            .execution_options(synchronize_session=False)
+        )
+        db.session.commit()
 
 
 def delete(account_id: str, key_id: str) -> ApiKey:

@@ -1,17 +1,20 @@
-"""One served portal for the browser tests of a file, with Layla's account full of things and Zaid's empty."""
+"""One served portal for the browser tests of a file: Layla's account, whose plan uses the cloud, is full of things,
+Zaid's is empty."""
 
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+import sqlalchemy as sa
 from werkzeug.serving import make_server
 
 from dev.ports import free_port
 from portal import create_app
 from portal.config import load_settings
 from portal.extensions import db
-from tests.pages.history import give_history
+from portal.models import Account
+from tests.pages.history import give_cloud_history, give_history
 from tests.services.cast import Cast
 from tests.services.databases import Engine
 from tests.services.environment import portal_environment
@@ -33,11 +36,16 @@ def site(tmp_path_factory: pytest.TempPathFactory, sqlite_engine: Engine, _redis
     url = f"http://127.0.0.1:{free_port()}"
     database = sqlite_engine.fresh("seeded")
     settings = portal_environment(
-        tmp_path_factory.mktemp("site"), DATABASE_URL=database, REDIS_URL=_redis_server.url, BASE_URL=url
-    )
+        tmp_path_factory.mktemp("site"), DATABASE_URL=database, REDIS_URL=_redis_server.url, BASE_URL=url,
+        OLLAMA_CLOUD_API_KEY="the-operators-own",
+    )  # fmt: skip
     app = create_app(load_settings(settings))
     cast = Cast(app)
     give_history(app, cast.layla)
+    give_cloud_history(app, cast.layla)
+    with app.app_context():
+        db.session.execute(sa.update(Account).where(Account.id == cast.layla.account_id).values(plan_id="pro"))
+        db.session.commit()
     assert cast.zaid
     server = make_server("127.0.0.1", int(url.rpartition(":")[2]), app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)

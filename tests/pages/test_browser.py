@@ -95,7 +95,7 @@ def test_from_nothing_to_a_key(site: Site, new_context: NewContext, lang: str, w
 
 def _everywhere(page: Page, site: Site) -> Iterator[str]:
     """Every page that Layla can see, one after the other."""
-    for path in ("/", "/dashboard", "/keys", "/there-is-nothing-here"):
+    for path in ("/", "/dashboard", "/keys", "/settings", "/there-is-nothing-here"):
         page.goto(site.url + path)
         yield path
     page.goto(site.url + "/keys")

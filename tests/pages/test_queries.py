@@ -9,7 +9,7 @@ from flask import Flask
 
 from portal.extensions import db
 from portal.services import api_keys
-from tests.pages.history import give_history
+from tests.pages.history import give_cloud_history, give_history
 from tests.services.cast import Cast
 
 
@@ -31,13 +31,14 @@ def counted(app: Flask) -> Iterator[list[str]]:
         sa.event.remove(engine, "before_cursor_execute", note)
 
 
-@pytest.mark.parametrize(("path", "most"), [("/dashboard", 4), ("/keys", 3), ("/", 7), ("/login", 1)])
+@pytest.mark.parametrize(("path", "most"), [("/dashboard", 4), ("/keys", 3), ("/settings", 9), ("/", 8), ("/login", 1)])
 def test_a_page_asks_little_however_much_there_is(app: Flask, cast: Cast, path: str, most: int) -> None:
     """DASH-01, KEY-02: the same few queries for an empty account and a full one."""
     client = cast.sign_in(cast.layla)
     with counted(app) as empty:
         client.get(path)
     give_history(app, cast.layla)
+    give_cloud_history(app, cast.layla)
     with app.app_context():
         for number in range(30):
             api_keys.create(cast.layla.account_id, cast.layla.user_id, label=f"key {number}")

@@ -1,5 +1,7 @@
 """What a key may look at: the models of its plan, and what one request cost. Not hot: rows are asked each time."""
 
+import json
+import logging
 import re
 
 import sqlalchemy as sa
@@ -8,6 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from portal import money
 from portal.blueprints.proxy import bp
+from portal.clock import utcnow
 from portal.errors import NotFound, ScopeMissing
 from portal.extensions import db
 from portal.models import Usage
@@ -15,6 +18,8 @@ from portal.services import callers
 from portal.services.callers import Caller
 from portal.services.catalog import CatalogModel
 from portal.services.catalog_rows import read_catalog
+
+log = logging.getLogger("portal.requests")
 
 
 def _caller() -> Caller:
@@ -30,14 +35,14 @@ def list_models() -> ResponseReturnValue:
     """API-05: what the caller's plan may use."""
     caller = _caller()
     catalog = read_catalog(current_app.config["PORTAL"])
-    return jsonify(object="list", data=[_told(model) for model in catalog.listing(caller)])
+    return jsonify(object="list", data=[_told(model, caller) for model in catalog.listing(caller)])
 
 
 @bp.get("/models/<path:name>")
 def one_model(name: str) -> ResponseReturnValue:
     """API-05: one model; ids may hold `/` and `:`."""
     caller = _caller()
-    return jsonify(_told(read_catalog(current_app.config["PORTAL"]).permit(caller, name)))
+    return jsonify(_told(read_catalog(current_app.config["PORTAL"]).permit(caller, name), caller))
 
 
 @bp.get("/requests/<request_id>")
@@ -57,22 +62,38 @@ def one_request(request_id: str) -> ResponseReturnValue:
         object="request",
         model=usage.model,
         provider=usage.location,
+        failover=usage.failover,
+        attempts=_attempts(usage),
         state=usage.state,
         outcome=usage.outcome or None,
         stream=usage.streamed,
         usage={
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.answer_tokens,
+            "cached_tokens": usage.cached_tokens,
             "estimated": usage.estimated,
         },
         credits=money.credits_number(usage.cost),
         held=money.credits_number(usage.hold if usage.state == "open" else 0),
         created=int(usage.created_at.timestamp()),
+        waited_ms=usage.waited_ms,
         duration_ms=usage.duration_ms,
     )
 
 
-def _told(model: CatalogModel) -> dict[str, object]:
+def _attempts(usage: Usage) -> list[dict[str, object]]:
+    """What was tried before: where, what was wrong, after how long. Which server it was is the operator's business."""
+    if not usage.attempts:
+        return []
+    try:
+        return [{name: attempt[name] for name in ("location", "fault", "ms")} for attempt in json.loads(usage.attempts)]
+    except (ValueError, KeyError, TypeError):
+        # What a request cost is told all the same: the customer asked for that.
+        log.exception("the attempts of a request can't be read", extra={"request": usage.id})
+        return []
+
+
+def _told(model: CatalogModel, caller: Caller) -> dict[str, object]:
     return {
         "id": model.name,
         "object": "model",
@@ -81,4 +102,12 @@ def _told(model: CatalogModel) -> dict[str, object]:
         "context_length": model.context_tokens,
         "max_output_tokens": model.answer_tokens,
         "capabilities": sorted(model.capabilities),
+        "location": model.location,
+        "cloud_twin": _may_move(model, caller),
     }
+
+
+def _may_move(model: CatalogModel, caller: Caller) -> bool:
+    """Whether a request of this caller may go to the model's cloud twin while our own servers are busy."""
+    allowed = caller.failover and not caller.local_only and model.location == "local"
+    return allowed and any(offer.rates(utcnow()) is not None for offer in model.twin)
