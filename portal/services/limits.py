@@ -4,7 +4,7 @@ A sliding window, not a bucket: in any sixty seconds an account gets exactly its
 time is the store's own, so that no host's clock decides. When the store is away the policy decides (`RATE_LIMIT_FAIL`).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from portal.freshness import PREFIX, SECONDS
 from portal.ids import new_id
@@ -27,29 +27,32 @@ local function tokens(account, catalog, new)
 end
 """
 
-TAKE = Script(
+LIMIT = (
     _TOKENS
     + """
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-local fresh = tokens(KEYS[2], KEYS[3], ARGV[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
-local used = redis.call('ZCARD', KEYS[1])
-local allowed, retry = 0, 0
-if used < limit then
-  redis.call('ZADD', KEYS[1], now, ARGV[3])
-  redis.call('PEXPIRE', KEYS[1], window)
-  allowed, used = 1, used + 1
-else
-  local frees = redis.call('ZRANGE', KEYS[1], used - limit, used - limit, 'WITHSCORES')[2]
-  retry = frees + window - now
+local function take(limit, window, request)
+  local t = redis.call('TIME')
+  local now = t[1] * 1000 + math.floor(t[2] / 1000)
+  local fresh = tokens(KEYS[2], KEYS[3], request)
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
+  local used = redis.call('ZCARD', KEYS[1])
+  local allowed, retry = 0, 0
+  if used < limit then
+    redis.call('ZADD', KEYS[1], now, request)
+    redis.call('PEXPIRE', KEYS[1], window)
+    allowed, used = 1, used + 1
+  else
+    local frees = redis.call('ZRANGE', KEYS[1], used - limit, used - limit, 'WITHSCORES')[2]
+    retry = frees + window - now
+  end
+  local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
+  local reset = newest and newest + window - now or 0
+  return {allowed, math.max(0, limit - used), retry, reset, fresh[1], fresh[2]}
 end
-local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
-local reset = newest and newest + window - now or 0
-return {allowed, math.max(0, limit - used), retry, reset, fresh[1], fresh[2]}
 """
 )
+"""What a script that counts a request begins with; KEYS as `keys` has them."""
+TAKE = Script(LIMIT + "return take(tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3])")
 
 PEEK = Script(_TOKENS + "return tokens(KEYS[1], KEYS[2], ARGV[1])")
 
@@ -69,15 +72,23 @@ class Taken(NamedTuple):
 
 def take(scripts: Scripts, account_id: str, limit: int, request_id: str) -> Taken:
     """Count this request. limit: requests in any 60 seconds. Raises StoreAway."""
-    keys = ("rpm:" + account_id, f"{PREFIX}account:{account_id}", PREFIX + "catalog")
-    allowed, remaining, retry, reset, account, catalog = scripts.run(TAKE, keys, (limit, WINDOW_MS, request_id))
+    return taken(scripts.run(TAKE, keys(account_id), (limit, WINDOW_MS, request_id)))
+
+
+def keys(account_id: str) -> tuple[str, str, str]:
+    """What a script with LIMIT in it is given as KEYS."""
+    return "rpm:" + account_id, f"{PREFIX}account:{account_id}", PREFIX + "catalog"
+
+
+def taken(reply: list[Any]) -> Taken:
+    """What `take` in the store has told."""
+    allowed, remaining, retry, reset, account, catalog = reply[:6]
     return Taken(allowed == 1, remaining, retry, reset, account, catalog)
 
 
 def tokens(scripts: Scripts, account_id: str) -> tuple[bytes, bytes]:
     """The freshness tokens of an account and of the catalogue. Raises StoreAway."""
-    keys = (f"{PREFIX}account:{account_id}", PREFIX + "catalog")
-    account, catalog = scripts.run(PEEK, keys, (new_id(),))
+    account, catalog = scripts.run(PEEK, keys(account_id)[1:], (new_id(),))
     return account, catalog
 
 

@@ -16,7 +16,7 @@ from portal.extensions import db
 from portal.ids import new_id
 from portal.models import Account, Usage, User, Wallet
 from portal.services import ledger
-from portal.services.gateway.admission import stamp
+from portal.services.gateway.holding import stamp
 from portal.services.ledger.statements import Hold, Settlement
 from portal.services.ledger.till import Till
 

@@ -9,29 +9,30 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
 
 from portal import logs, money
 from portal.blueprints.proxy import dialect
 from portal.blueprints.proxy.dialect import CustomerLeft
-from portal.blueprints.proxy.plain import ClosingIterable, PlainTransport
+from portal.blueprints.proxy.plain import ClosingIterable, PlainTransport, stream_pieces
 from portal.config import Settings
-from portal.errors import InternalError, PortalError, ServiceUnavailable
+from portal.errors import AnswerInterrupted, InternalError, PortalError, ServiceUnavailable
 from portal.ids import new_id
 from portal.services.gateway.admission import admit, identify
+from portal.services.gateway.course import Course
 from portal.services.gateway.exchange import BufferedExchange, StreamExchange
-from portal.services.gateway.opening import open_upstream
 from portal.services.gateway.process import GatewayProcess
-from portal.services.gateway.settlement import settle
-from portal.services.gateway.ticket import Ticket
+from portal.services.gateway.reply import error_event
+
+if TYPE_CHECKING:
+    from portal.blueprints.proxy.hub import Framing
 
 log = logging.getLogger("portal.gateway")
 E = TypeVar("E", BufferedExchange, StreamExchange)
 StartResponse = Callable[..., Any]
 Headers = list[tuple[str, str]]
-Head = Callable[[], bytes]
 BODY_SECONDS = 300
 """The longest that a request's body may take to arrive."""
 
@@ -70,19 +71,19 @@ class ChatDoor:
         request = new_id()
         logs.request_id.set("req_" + request)
         headers: Headers = [("x-request-id", "req_" + request), *self._headers]
-        ticket: Ticket | None = None
         try:
             process = self.process()
             identity = identify(process, environ.get("HTTP_AUTHORIZATION"))  # strangers get no memory for a body
             with dialect.patience(environ, BODY_SECONDS):
                 body = dialect.read_body(environ, self._settings.max_request_bytes)
-            ticket = admit(process, request, identity, body)
+            failover = environ.get("HTTP_X_PORTAL_FAILOVER", "").strip().lower() != "off"
+            ticket = admit(process, request, identity, body, failover=failover)
             ticket.tell = partial(dialect.error_body, self._app, environ)
-            headers += dialect.ticket_headers(ticket)
-            process.routing.entered(ticket.offer)
+            headers += dialect.limit_headers(ticket)
+            course = Course(process, ticket)
             if ticket.ask.stream:
-                return self._stream(process, ticket, headers, environ, start_response)
-            return self._buffered(process, ticket, headers, environ, start_response)
+                return self._stream(course, headers, environ, start_response)
+            return self._buffered(course, headers, environ, start_response)
         except PortalError as error:
             return self._refuse(error, headers, environ, start_response, started)
         except CustomerLeft:
@@ -94,26 +95,26 @@ class ChatDoor:
     # -- an answer in one piece ----------------------------------------------------------------------------------------
 
     def _buffered(
-        self, process: GatewayProcess, ticket: Ticket, headers: Headers, environ: dict[str, Any], start: StartResponse
+        self, course: Course, headers: Headers, environ: dict[str, Any], start: StartResponse
     ) -> Iterable[bytes]:
-        ending = _Ending(process, ticket)
         try:
-            exchange = self._run(BufferedExchange, ending, environ)
+            exchange = self._run(BufferedExchange, course, environ)
         finally:
-            ending.settle()
+            course.settle()
         if exchange.error is not None:
             raise exchange.error
         if exchange.outcome != "ok":
             raise CustomerLeft
         headers += [
+            *dialect.way_headers(course.ticket),
             ("content-type", "application/json"),
             ("cache-control", "no-store"),
             ("content-length", str(len(exchange.body))),
-            dialect.processing(ticket.started),
-            ("x-portal-credits", money.credits_plain(ending.cost)),
+            dialect.processing(course.ticket.started),
+            ("x-portal-credits", money.credits_plain(course.cost)),
         ]
-        if ending.balance is not None:
-            headers.append(("x-portal-balance", money.credits_plain(ending.balance)))
+        if course.balance is not None:
+            headers.append(("x-portal-balance", money.credits_plain(course.balance)))
         if dialect.hub_carries(environ):  # head and body in one send; gunicorn's own way takes two
             with dialect.patience(environ, self._settings.silence_seconds):
                 environ["gunicorn.socket"].sendall(dialect.raw_response(headers, exchange.body, environ))
@@ -125,64 +126,89 @@ class ChatDoor:
     # -- an answer in events -------------------------------------------------------------------------------------------
 
     def _stream(
-        self, process: GatewayProcess, ticket: Ticket, headers: Headers, environ: dict[str, Any], start: StartResponse
+        self, course: Course, headers: Headers, environ: dict[str, Any], start: StartResponse
     ) -> Iterable[bytes]:
-        ending = _Ending(process, ticket)
-        headers += dialect.STREAM_HEADERS
-        if dialect.hub_carries(environ):
-            try:
-                exchange = self._run(
-                    StreamExchange, ending, environ, lambda: dialect.stream_head(headers, ticket.started, environ)
-                )
-            finally:
-                ending.settle()
-            if exchange.error is not None and not exchange.begun:
-                raise exchange.error
-            if exchange.outcome == "client_left":
-                raise CustomerLeft
-            handled: Iterable[bytes] = dialect.already_handled(environ)
-            return handled
-        return self._plain_stream(process, ticket, ending, headers, start)
+        ticket = course.ticket
+        if not dialect.hub_carries(environ):
+            return self._plain_stream(course, headers, start)
 
-    def _plain_stream(
-        self, process: GatewayProcess, ticket: Ticket, ending: "_Ending", headers: Headers, start: StartResponse
-    ) -> Iterable[bytes]:
+        def head() -> bytes:
+            told = [*headers, *dialect.STREAM_HEADERS, *dialect.way_headers(ticket)]
+            return dialect.stream_head(told, ticket.started, environ)
+
+        frame = _framing(head, environ)
+        outcome = ""
         try:
-            fresh = False
-            while True:
-                exchange = ending.watch(StreamExchange(ticket, open_upstream(process, ticket, fresh=fresh)))
-                pieces = PlainTransport(exchange, self._settings).pieces()
-                first = next(pieces, b"")
-                if not exchange.never_arrived:
-                    break
-                exchange.connection.close()
-                fresh = True
-            if exchange.error is not None and not exchange.begun:
-                raise exchange.error
-            start("200 OK", [*headers, dialect.processing(ticket.started)])
-            return ClosingIterable(first, pieces, ending.settle)
+            exchange = self._run(StreamExchange, course, environ, frame)
+            error, outcome = exchange.error, exchange.outcome
+        except PortalError as failed:
+            error = failed
+        finally:
+            course.settle()
+        if outcome == "client_left":
+            raise CustomerLeft
+        if error is not None and ticket.first_byte is None:
+            if not course.begun:
+                raise error
+            with dialect.patience(environ, self._settings.silence_seconds):
+                environ["gunicorn.socket"].sendall(frame(error_event(ticket.tell, error), last=True))
+        handled: Iterable[bytes] = dialect.already_handled(environ)
+        return handled
+
+    def _plain_stream(self, course: Course, headers: Headers, start: StartResponse) -> Iterable[bytes]:
+        try:
+            pieces = stream_pieces(course, self._settings)
+            first = next(pieces, b"")
+            ticket = course.ticket
+            told = [*headers, *dialect.STREAM_HEADERS, *dialect.way_headers(ticket)]
+            start("200 OK", [*told, dialect.processing(ticket.started)])
+            return ClosingIterable(first, pieces, course.settle)
         except BaseException:
-            ending.settle()
+            course.settle()
             raise
 
     # -- both ----------------------------------------------------------------------------------------------------------
 
-    def _run(self, kind: type[E], ending: "_Ending", environ: dict[str, Any], head: Head | None = None) -> E:
-        process, ticket = ending.process, ending.ticket
-        fresh = False
+    def _run(self, kind: type[E], course: Course, environ: dict[str, Any], frame: "Framing | None" = None) -> E:
+        """The last attempt's exchange. Raises CustomerLeft for who leaves the line, and what ends the course there."""
         while True:
-            exchange = ending.watch(kind(ticket, open_upstream(process, ticket, fresh=fresh)))
+            if course.waiting:
+                self._wait(course, environ, frame)
+            exchange = course.open(kind)
+            if exchange is None:
+                continue
             if dialect.hub_carries(environ):
                 from portal.blueprints.proxy.hub import HubTransport
 
-                chunked = dialect.speaks_chunks(environ)
-                HubTransport(exchange, environ["gunicorn.socket"], self._settings, head, chunked=chunked).run()
+                HubTransport(exchange, environ["gunicorn.socket"], self._settings, frame).run()
             else:
                 PlainTransport(exchange, self._settings).collect()
-            if not exchange.never_arrived:
+            if course.over(exchange):
                 return exchange
-            exchange.connection.close()
-            fresh = True
+
+    def _wait(self, course: Course, environ: dict[str, Any], frame: "Framing | None") -> None:
+        """In line. Raises CustomerLeft, QueueFull."""
+        if not dialect.hub_carries(environ):
+            for _place in course.wait():
+                pass
+            return
+        from portal.blueprints.proxy.hub import Departure, GreenletExit
+
+        sock = environ["gunicorn.socket"]
+        try:
+            with Departure(sock, course.gone):
+                for place in course.wait():
+                    if frame is not None:
+                        course.begun = True
+                        with dialect.patience(environ, self._settings.silence_seconds):
+                            sock.sendall(frame(dialect.in_line(place), last=False))
+        except GreenletExit:
+            # The server ends this worker. Nothing was promised yet, but who was told to wait is told the end of it.
+            if frame is not None and course.begun:
+                sock.sendall(frame(error_event(course.ticket.tell, AnswerInterrupted(retry_after=1)), last=True))
+            raise
+        if course.left:
+            raise CustomerLeft
 
     def _refuse(
         self, error: PortalError, headers: Headers, environ: dict[str, Any], start: StartResponse, started: float
@@ -194,44 +220,7 @@ class ChatDoor:
         return [body]
 
 
-class _Ending:
-    """The end of one request, exactly once: the connection given back or cut, the books settled, the line logged."""
+def _framing(head: Callable[[], bytes], environ: dict[str, Any]) -> "Framing":
+    from portal.blueprints.proxy.hub import Framing
 
-    def __init__(self, process: GatewayProcess, ticket: Ticket) -> None:
-        self.process, self.ticket = process, ticket
-        self._exchange: BufferedExchange | StreamExchange | None = None
-        self._settled = False
-        self.cost = 0
-        self.balance: int | None = None
-
-    def watch(self, exchange: E) -> E:
-        """The exchange that the end is read from: the latest attempt."""
-        self._exchange = exchange
-        return exchange
-
-    def settle(self) -> None:
-        if self._settled:
-            return
-        self._settled = True
-        ticket, exchange = self.ticket, self._exchange
-        self.process.routing.left(ticket.offer)
-        if exchange is None:
-            outcome = "refused"
-        else:
-            exchange.connection.done()
-            outcome = exchange.outcome or "client_left"
-        self.cost, self.balance = settle(self.process, ticket, outcome, exchange.reply if exchange else None)
-        logs.write(
-            "portal.gateway",
-            "answered",
-            {
-                "account": ticket.caller.account_id,
-                "key_id": ticket.caller.key_id,
-                "model": ticket.model.name,
-                "provider": ticket.offer.provider,
-                "stream": ticket.ask.stream,
-                "outcome": outcome,
-                "credits": money.credits_number(self.cost),
-                "ms": round((time.monotonic() - ticket.started) * 1000),
-            },
-        )
+    return Framing(head, chunked=dialect.speaks_chunks(environ))

@@ -21,6 +21,7 @@ from portal.config import Settings
 from portal.errors import InvalidRequest, PortalError, RequestTooLarge
 from portal.services import limits
 from portal.services.gateway.ticket import Ticket
+from portal.services.routing.line import Place
 
 STREAM_HEADERS = [
     ("content-type", "text/event-stream; charset=utf-8"),
@@ -67,10 +68,24 @@ def read_body(environ: dict[str, Any], limit: int) -> bytes:
     return body
 
 
-def ticket_headers(ticket: Ticket) -> list[tuple[str, str]]:
-    """Where the request stands: its plan's limit, what is left of it, and who answers."""
-    told = limits.headers(ticket.caller.requests_per_minute, ticket.taken)
-    return [*told, ("x-portal-provider", ticket.offer.location)]
+def limit_headers(ticket: Ticket) -> list[tuple[str, str]]:
+    """Where the request stands: its plan's limit, and what is left of it."""
+    return limits.headers(ticket.caller.requests_per_minute, ticket.taken)
+
+
+def way_headers(ticket: Ticket) -> list[tuple[str, str]]:
+    """Who answers, as far as is known when the answer begins: the cloud only where its price is paid."""
+    told = [("x-portal-provider", ticket.location)]
+    if ticket.failed_over:
+        told.append(("x-portal-failover", "cloud"))
+    if ticket.waited:
+        told.append(("x-portal-queue-ms", str(round(ticket.waited * 1000))))
+    return told
+
+
+def in_line(place: Place) -> bytes:
+    """A comment for a customer who waits for a slot; every client skips it."""
+    return b": in line, place %d, about %d s\n\n" % (place.ahead, -(-place.expected_ms // 1000))
 
 
 def program_language(environ: dict[str, Any]) -> str:

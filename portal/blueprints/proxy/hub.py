@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+from gevent import GreenletExit
 from gevent.hub import Waiter
 
 from portal.config import Settings
@@ -18,25 +19,62 @@ from portal.errors import UpstreamError
 from portal.services.gateway.exchange import Exchange, StreamExchange
 
 log = logging.getLogger("portal.gateway")
+__all__ = ["Departure", "Framing", "GreenletExit", "HubTransport"]
 READ, WRITE = 1, 2
 BLOCK = 65_536
 
 
-class HubTransport:
-    """Drives one exchange between its upstream and a customer's socket. For streams `head` makes the response's,
-    when its first byte is there; `chunked` says whether the client knows chunks.
-    """
+class Framing:
+    """A stream's bytes as HTTP has them: the head before the first, chunks for clients that know them."""
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        client: Any,
-        settings: Settings,
-        head: Callable[[], bytes] | None = None,
-        *,
-        chunked: bool = True,
-    ) -> None:
-        self._exchange, self._head, self._chunked = exchange, head, chunked
+    def __init__(self, head: Callable[[], bytes], *, chunked: bool) -> None:
+        """head: makes the response's head, when there is something to say."""
+        self._head: Callable[[], bytes] | None = head
+        self._chunked = chunked
+
+    def __call__(self, body: bytes, *, last: bool) -> bytes:
+        if not body:
+            return b""
+        head = b""
+        if self._head is not None:
+            head, self._head = self._head(), None
+        if not self._chunked:
+            return head + body
+        return b"%b%x\r\n%b\r\n%b" % (head, len(body), body, b"0\r\n\r\n" if last else b"")
+
+
+class Departure:
+    """Watches a customer who waits: `gone` is called, in the hub, when they hang up."""
+
+    def __init__(self, client: Any, gone: Callable[[], None]) -> None:
+        self._client, self._gone = client._sock, gone
+        self._watcher = gevent.get_hub().loop.io(client.fileno(), READ)
+
+    def __enter__(self) -> None:
+        self._watcher.start(self._readable)
+
+    def __exit__(self, *_error: object) -> None:
+        self._watcher.stop()
+        self._watcher.close()
+
+    def _readable(self) -> None:
+        try:
+            if self._client.recv(1, socket.MSG_PEEK):
+                self._watcher.stop()  # the next request, sent ahead: none of our business now
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._watcher.stop()
+        self._gone()
+
+
+class HubTransport:
+    """Drives one exchange between its upstream and a customer's socket. frame: how a stream's bytes are written."""
+
+    def __init__(self, exchange: Exchange, client: Any, settings: Settings, frame: Framing | None = None) -> None:
+        self._exchange, self._frame = exchange, frame
         self._stream = exchange if isinstance(exchange, StreamExchange) else None
         self._settings = settings
         self._client = client._sock
@@ -61,7 +99,7 @@ class HubTransport:
         self._clock.start(self._tick)
         try:
             self._waiter.get()
-        except gevent.GreenletExit:
+        except GreenletExit:
             # The server ends this worker: the customer hears of it, instead of taking a part for the whole.
             self._write(self._framed(self._exchange.interrupted()))
             raise
@@ -102,15 +140,7 @@ class HubTransport:
             self._over()
 
     def _framed(self, body: bytes) -> bytes:
-        if not body:
-            return b""
-        head = b""
-        if self._head is not None:
-            head, self._head = self._head(), None
-        if not self._chunked:
-            return head + body
-        last = b"0\r\n\r\n" if self._exchange.outcome else b""
-        return b"%b%x\r\n%b\r\n%b" % (head, len(body), body, last)
+        return body if self._frame is None else self._frame(body, last=bool(self._exchange.outcome))
 
     def _write(self, data: bytes) -> bool:
         """Returns whether the transport still runs."""

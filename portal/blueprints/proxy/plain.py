@@ -6,8 +6,12 @@ It notices a customer who left at the second write after that, as WSGI goes; hea
 import time
 from collections.abc import Callable, Iterator
 
+from portal.blueprints.proxy.dialect import in_line
 from portal.config import Settings
+from portal.errors import PortalError
+from portal.services.gateway.course import Course
 from portal.services.gateway.exchange import Exchange, StreamExchange
+from portal.services.gateway.reply import error_event
 
 BLOCK = 65_536
 
@@ -50,6 +54,28 @@ class PlainTransport:
         now, settings = time.monotonic(), self._settings
         limit = settings.silence_seconds if self._heard else settings.first_byte_seconds
         return now - self._heard_at > limit or now - self._begun_at > settings.answer_seconds
+
+
+def stream_pieces(course: Course, settings: Settings) -> Iterator[bytes]:
+    """A stream from the place in line to its last event. Raises what ends it before anything was said."""
+    error: PortalError | None = None
+    try:
+        over = False
+        while not over:
+            if course.waiting:
+                for place in course.wait():
+                    course.begun = True
+                    yield in_line(place)
+            exchange = course.open(StreamExchange)
+            if exchange is not None:
+                yield from PlainTransport(exchange, settings).pieces()
+                over, error = course.over(exchange), exchange.error
+    except PortalError as failed:
+        error = failed
+    if error is not None and course.ticket.first_byte is None:
+        if not course.begun:
+            raise error
+        yield error_event(course.ticket.tell, error)
 
 
 class ClosingIterable:

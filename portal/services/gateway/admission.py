@@ -1,44 +1,40 @@
-"""Letting a request in: who asks, for which model, within the limits, and with its worst case set aside.
+"""Letting a request in: who asks, for which model, within the limits; then its way (`choice`) and its hold (`holding`).
 
-One trip to the store (rate limit and freshness), one durable hold; the rows of caller and catalogue are read only when
-what this worker remembers is no longer fresh. Every inference route passes here.
+One trip to the store counts it, tells whether what this worker remembers is fresh, and gets it a slot or a place in
+line; the rows of caller and catalogue are read only when what is remembered is no longer fresh. Every inference route
+passes here.
 """
 
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import sqlalchemy as sa
-
-from portal import money
-from portal.clock import utcnow
-from portal.errors import (
-    CreditsOnHold,
-    InsufficientCredits,
-    LimiterUnavailable,
-    ModelNotFound,
-    PortalError,
-    RateLimitExceeded,
-    ScopeMissing,
-    ServiceUnavailable,
-)
-from portal.extensions import db
-from portal.models import Wallet
-from portal.pipeline import StoreAway
+from portal.errors import LimiterUnavailable, PortalError, RateLimitExceeded, ScopeMissing
+from portal.pipeline import Script, StoreAway, Word
 from portal.services import callers, limits
 from portal.services.callers import Caller
-from portal.services.catalog import Catalog
+from portal.services.catalog import Catalog, CatalogModel
 from portal.services.catalog_rows import read_catalog
+from portal.services.gateway import choice
 from portal.services.gateway.ask import Ask, read_ask
 from portal.services.gateway.process import GatewayProcess
 from portal.services.gateway.ticket import Ticket
-from portal.services.ledger.statements import Hold
-from portal.services.ledger.till import NotHeld, TillAway
 from portal.services.limits import Taken
-from portal.services.pricing import MILLION
+from portal.services.routing.line import Place, Refused
+from portal.services.routing.scripts import LINE
+from portal.services.routing.ways import Ways
 
 log = logging.getLogger("portal.gateway")
-SHORTEST_ANSWER = 16
-"""Tokens. A wallet that can't pay for so little is empty."""
+IN = Script(
+    limits.LIMIT
+    + LINE
+    + """
+-- limit, window, request, the tokens that account and catalogue were read under, then what `enter` is told.
+local told = take(tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3])
+if told[1] == 1 and told[5] == ARGV[4] and told[6] == ARGV[5] then told[7] = enter({unpack(ARGV, 6)}) end
+return told
+"""
+)
+"""The trip of a request whose caller and catalogue are remembered: counted, and in line where neither has changed."""
 
 
 class Identity(NamedTuple):
@@ -60,55 +56,135 @@ def identify(process: GatewayProcess, authorization: str | None) -> Identity:
     return Identity(hashed, caller, token)
 
 
-def admit(process: GatewayProcess, request_id: str, identity: Identity, body: bytes) -> Ticket:
-    """Let a chat request in. body: the request's JSON. Raises a PortalError for whatever forbids it."""
+def admit(
+    process: GatewayProcess, request_id: str, identity: Identity, body: bytes, *, failover: bool = True
+) -> Ticket:
+    """Let a chat request in. body: the request's JSON; failover: whether the customer would go to the cloud twin.
+
+    Returns a ticket with a hold, and a slot or a place in line. Raises a PortalError for whatever forbids it.
+    """
     ask = read_ask(body)
-    caller, catalog, taken = _counted(process, request_id, identity)
+    counted = _counted(process, request_id, identity, ask, failover)
     try:
-        return _admit(process, request_id, caller, catalog, taken, ask)
+        return _admit(process, request_id, counted, ask, failover)
     except PortalError as error:
-        error.told += limits.headers(caller.requests_per_minute, taken)
+        error.told += limits.headers(counted.caller.requests_per_minute, counted.taken)
         raise
 
 
-def _counted(process: GatewayProcess, request_id: str, identity: Identity) -> tuple[Caller, Catalog, Taken | None]:
-    """Caller and catalogue as they are now, and the request's place in the window (None: the store is away)."""
+class _Counted(NamedTuple):
+    """Caller and catalogue as they are now; the request's place in the window (None: the store is away).
+
+    place, refused: what the line said, if it could be asked in the same trip.
+    """
+
+    caller: Caller
+    catalog: Catalog
+    taken: Taken | None
+    place: Place | None = None
+    refused: Refused | None = None
+
+
+def _counted(process: GatewayProcess, request_id: str, identity: Identity, ask: Ask, failover: bool) -> _Counted:
     hashed, caller, token = identity
+    guess = _guess(process, request_id, caller, ask, failover) if token is not None else None
     try:
-        taken = limits.take(process.scripts, caller.account_id, caller.requests_per_minute, request_id)
+        if token is None or guess is None:
+            reply: list[Any] = []
+            taken = limits.take(process.scripts, caller.account_id, caller.requests_per_minute, request_id)
+        else:
+            words = (caller.requests_per_minute, limits.WINDOW_MS, request_id, token, *guess.words)
+            reply = process.scripts.run(IN, limits.keys(caller.account_id), words)
+            taken = limits.taken(reply)
+        if len(reply) > 6 and guess is not None:
+            refused = process.line.entered(guess.place, reply[6])
+            return _Counted(caller, guess.catalog, taken, None if refused else guess.place, refused)
         if token is not None and token != taken.account_token:
             before, caller = caller, _fresh(process, hashed, taken.account_token)
             if not taken.allowed and caller.requests_per_minute > before.requests_per_minute:
                 taken = limits.take(process.scripts, caller.account_id, caller.requests_per_minute, request_id)
         catalog = _catalog(process, taken.catalog_token)
     except StoreAway:
-        return _without_store(process, hashed), _read_catalog(process), None
+        return _Counted(_without_store(process, hashed), _read_catalog(process), None)
+    finally:
+        if guess is not None and not guess.place.asked:
+            process.line.leave(guess.place)
     if process.uncounted:
         log.warning("requests were let through uncounted", extra={"count": process.uncounted})
         process.uncounted = 0
-    return caller, catalog, taken
+    return _Counted(caller, catalog, taken)
 
 
-def _admit(
-    process: GatewayProcess, request_id: str, caller: Caller, catalog: Catalog, taken: Taken | None, ask: Ask
-) -> Ticket:
+class _Guess(NamedTuple):
+    """What the line is asked on the strength of what is remembered."""
+
+    catalog: Catalog
+    place: Place
+    words: tuple[Word, ...]
+
+
+def _guess(process: GatewayProcess, request_id: str, caller: Caller, ask: Ask, failover: bool) -> _Guess | None:
+    """None where the line is not to be asked yet: nothing remembered, a refusal to come, or a cloud model."""
+    catalog = process.catalog_memory.get()
+    if catalog is None:
+        return None
+    try:
+        ticket = _ticket(process, request_id, caller, catalog, None, ask, failover)
+    except PortalError:
+        return None  # it is counted all the same, and told after that
+    if ticket.model.location == "cloud" or not ticket.ways.home.servers:
+        return None
+    place = process.line.place(request_id, ticket.ways.home, caller.priority)
+    words = process.line.words(place, over=choice.depth(process, ticket))
+    return _Guess(catalog, place, (process.catalog_memory.token, *words))
+
+
+def _admit(process: GatewayProcess, request_id: str, counted: _Counted, ask: Ask, failover: bool) -> Ticket:
+    caller, catalog, taken, place, refused = counted
     if taken is not None and not taken.allowed:
         seconds = max(1, -(-taken.retry_ms // 1000))
         raise RateLimitExceeded(retry_after=seconds, limit=caller.requests_per_minute, seconds=seconds)
-    model = catalog.permit(caller, ask.model)
-    ask.require(model)
-    offer = process.routing.choose(model)
-    rates = offer.rates(utcnow())
-    if rates is None:
-        raise ModelNotFound(param="model", model=ask.model)
-    prompt_bound = min(ask.prompt_bound, max(model.context_tokens, ask.prompt_estimate))
-    limit = model.answer_tokens if ask.limit is None else min(ask.limit, model.context_tokens)
-    ticket = Ticket(
-        request_id, caller, ask, model, rates, prompt_bound, limit, rates.charge(prompt_bound, limit), taken, offer,
-    )  # fmt: skip
-    _hold(process, ticket)
+    try:
+        ticket = _ticket(process, request_id, caller, catalog, taken, ask, failover)
+    except PortalError:
+        if place is not None:  # a price that ended between two looks at the clock
+            process.line.leave(place)
+        raise
+    choice.choose(process, ticket, place, refused)
     process.keys_used.add(caller.key_id)
     return ticket
+
+
+def _ticket(
+    process: GatewayProcess,
+    request_id: str,
+    caller: Caller,
+    catalog: Catalog,
+    taken: Taken | None,
+    ask: Ask,
+    failover: bool,
+) -> Ticket:
+    """The request as this caller may make it. Raises what the gate or the model's abilities forbid."""
+    model = catalog.permit(caller, ask.model)
+    ask.require(model)
+    ways = _ways(process, model, ask)
+    return Ticket(
+        id=request_id,
+        caller=caller,
+        ask=ask,
+        model=model,
+        ways=ways,
+        prompt_bound=min(ask.prompt_bound, max(model.context_tokens, ask.prompt_estimate)),
+        limit=model.answer_tokens if ask.limit is None else min(ask.limit, model.context_tokens),
+        taken=taken,
+        may_fail_over=failover and caller.failover and not caller.local_only and bool(ways.twin.servers),
+        location=model.location,
+    )
+
+
+def _ways(process: GatewayProcess, model: CatalogModel, ask: Ask) -> Ways:
+    smallest = min(offer.context_tokens for offer in model.offers)
+    return process.ways.of(model, ask.needs, ask.least_tokens(smallest))
 
 
 def _caller(process: GatewayProcess, hashed: str) -> tuple[Caller, bytes | None]:
@@ -168,64 +244,3 @@ def _catalog(process: GatewayProcess, token: bytes) -> Catalog:
 def _read_catalog(process: GatewayProcess) -> Catalog:
     with process.rows():
         return read_catalog(process.settings)
-
-
-def _hold(process: GatewayProcess, ticket: Ticket) -> None:
-    try:
-        process.till.hold(_hold_row(process, ticket))
-        return
-    except NotHeld:
-        pass
-    except TillAway as error:
-        raise ServiceUnavailable(retry_after=5) from error
-    _hold_what_is_left(process, ticket)
-
-
-def _hold_what_is_left(process: GatewayProcess, ticket: Ticket) -> None:
-    """The whole hold isn't covered: take what the wallet affords, if the customer named no limit of their own."""
-    wanted_limit, rates = ticket.limit, ticket.rates
-    least = SHORTEST_ANSWER if ticket.ask.limit is None else wanted_limit
-    required = rates.charge(ticket.prompt_bound, min(least, wanted_limit))
-    for _ in range(5):
-        balance, available = _wallet(process, ticket.caller.account_id)
-        if available < required:
-            if balance >= required:
-                raise CreditsOnHold(retry_after=2)
-            amounts = {"balance": money.credits_number(balance), "required": money.credits_number(required)}
-            raise InsufficientCredits(
-                extra={**amounts, "top_up_url": process.settings.base_url + "/billing"},
-                balance=money.credits_plain(balance),
-                required=money.credits_plain(required),
-            )
-        if rates.answer and ticket.ask.limit is None:
-            affordable = (available * MILLION - ticket.prompt_bound * rates.prompt) // rates.answer
-            ticket.limit = min(wanted_limit, affordable)
-        ticket.amount = rates.charge(ticket.prompt_bound, ticket.limit)
-        try:
-            process.till.hold(_hold_row(process, ticket))
-            return
-        except NotHeld:
-            continue  # somebody else took it meanwhile: look again
-        except TillAway as error:
-            raise ServiceUnavailable(retry_after=5) from error
-    raise CreditsOnHold(retry_after=2)
-
-
-def _wallet(process: GatewayProcess, account_id: str) -> tuple[int, int]:
-    """(balance, available), in milli-credits."""
-    with process.rows():
-        row = db.session.execute(sa.select(Wallet.balance, Wallet.held).where(Wallet.account_id == account_id)).one()
-    return row.balance, row.balance - row.held
-
-
-def _hold_row(process: GatewayProcess, ticket: Ticket) -> Hold:
-    caller, offer = ticket.caller, ticket.offer
-    return Hold(
-        ticket.id, caller.account_id, caller.key_id, process.id, ticket.model.name, offer.provider, offer.location,
-        False, ticket.rates.prompt, ticket.rates.answer, ticket.rates.cached, ticket.ask.stream, ticket.amount, stamp(),
-    )  # fmt: skip
-
-
-def stamp() -> str:
-    """The present instant as the till writes it."""
-    return utcnow().strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -12,7 +12,7 @@ import msgspec
 from flask_babel import LazyString, lazy_gettext as _l
 from msgspec import Raw
 
-from portal.errors import InvalidRequest, UnsupportedCapability
+from portal.errors import ContextLengthExceeded, InvalidRequest, UnsupportedCapability
 from portal.services.catalog import CatalogModel
 from portal.services.gateway.reply import BYTES_PER_TOKEN, UNREADABLE
 
@@ -39,6 +39,8 @@ IMAGE_ESTIMATE = 512
 """About what an image costs, where the upstream never told."""
 LONGEST_NAME = 200
 """Characters of a model's name; the rows hold fewer."""
+CHARACTERS_PER_TOKEN = 5
+"""More than any tokenizer gets on average out of any language's text: whoever is refused for it is too long indeed."""
 TEMPLATE_TOKENS = 256
 """What a chat template adds on its own."""
 
@@ -84,14 +86,28 @@ class Ask:
         """About how many tokens the prompt has, where the upstream never told."""
         return -(-self.prompt_bytes // BYTES_PER_TOKEN) + self.images * IMAGE_ESTIMATE
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The capabilities that a server must have for it, in Ollama's words."""
+        tools = "tools" in self.members and not _empty(self.members["tools"])
+        return _NEEDS[tools, self.images > 0]
+
+    def least_tokens(self, context: int) -> int:
+        """The fewest tokens the prompt can well have. context: below this nobody needs to know it more exactly."""
+        if self.prompt_bytes // CHARACTERS_PER_TOKEN <= context:
+            return 0
+        messages = bytes(self.members["messages"])
+        characters = self.prompt_bytes - (len(messages) - len(messages.translate(None, _CONTINUATION)))
+        return max(0, characters - 5 * messages.count(b"\\u")) // CHARACTERS_PER_TOKEN
+
     def require(self, model: CatalogModel) -> None:
-        """Raises UnsupportedCapability when the model can't do what is asked."""
-        if "completion" not in model.capabilities:
-            raise UnsupportedCapability(param="model", model=model.name, capability=_l("chat"))
-        if "tools" in self.members and "tools" not in model.capabilities and not _empty(self.members["tools"]):
-            raise UnsupportedCapability(param="tools", model=model.name, capability=_l("tools"))
-        if self.images and "vision" not in model.capabilities:
-            raise UnsupportedCapability(param="messages", model=model.name, capability=_l("images"))
+        """Raises UnsupportedCapability when the model can't do what is asked, ContextLengthExceeded when it is too long
+        for every server (Ollama would cut it in silence)."""
+        for capability, (param, words) in _CAPABILITIES.items():
+            if capability in self.needs and capability not in model.capabilities:
+                raise UnsupportedCapability(param=param, model=model.name, capability=words)
+        if self.least_tokens(model.context_tokens) > model.context_tokens:
+            raise ContextLengthExceeded(param="messages", limit=model.context_tokens)
 
     def upstream_body(self, upstream_name: str, limit: int) -> bytes:
         """The body for the upstream: its own name of the model, the limit the hold covers, usage always asked for."""
@@ -105,6 +121,19 @@ class Ask:
         return _encode(members)
 
 
+_CAPABILITIES = {
+    "completion": ("model", _l("chat")),
+    "tools": ("tools", _l("tools")),
+    "vision": ("messages", _l("images")),
+}
+_NEEDS = {
+    (False, False): frozenset({"completion"}),
+    (True, False): frozenset({"completion", "tools"}),
+    (False, True): frozenset({"completion", "vision"}),
+    (True, True): frozenset({"completion", "tools", "vision"}),
+}
+_CONTINUATION = bytes(range(0x80, 0xC0))
+"""What follows the first byte of a character in UTF-8."""
 _WITH_USAGE = Raw(b'{"include_usage":true}')
 
 

@@ -21,7 +21,8 @@ PING = b": ping\n\n"
 class Exchange(ABC):
     """outcome: one of `models.gateway.OUTCOMES` once it is over, empty while it runs.
 
-    begun: a byte has gone to the customer, were it a heartbeat: an error is an event from now on.
+    begun: a byte has gone to the customer, were it a heartbeat. An error is an event from then on, told here only when
+    a part of the answer went before it: until then another server may answer, and the door has the last word.
     """
 
     def __init__(self, ticket: Ticket, connection: Connection) -> None:
@@ -118,9 +119,13 @@ class StreamExchange(Exchange):
         self.begun = True
         return PING
 
+    def interrupted(self) -> bytes:
+        out = super().interrupted()
+        return out or (self.reply.fail(self.error) if self.begun and self.error is not None else b"")
+
     def end(self, outcome: str, error: PortalError | None) -> bytes:
         super().end(outcome, error)
-        return self.reply.fail(error) if error is not None and self.begun else b""
+        return self.reply.fail(error) if error is not None and self.ticket.first_byte is not None else b""
 
     def _answer(self, payload: bytes) -> bytes:
         out = self.reply.feed(payload) if payload else b""
@@ -128,10 +133,10 @@ class StreamExchange(Exchange):
             out += self.reply.close()
         if self.reply.failure is not None:
             self.outcome, self.error = "upstream_failed", self.reply.failure
-            if not self.begun and not self.reply.delivered:
-                return b""  # nothing was said yet: a clean status tells it better
+            if self.ticket.first_byte is None and not self.reply.delivered:
+                return b""  # nothing of an answer was said yet: another server may still give one
         elif self.reply.ended:
             self.outcome = "ok"
-        if out and not self.begun:
+        if out and self.ticket.first_byte is None:
             self.begun, self.ticket.first_byte = True, time.monotonic()
         return out

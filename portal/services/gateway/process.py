@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -24,10 +24,13 @@ from portal.extensions import db
 from portal.ids import new_id
 from portal.models.base import database_now
 from portal.pipeline import open_scripts
+from portal.services import provider_health
 from portal.services.callers import CallerMemory
 from portal.services.catalog import CatalogMemory
 from portal.services.ledger.till import Till
-from portal.services.routing import Routing
+from portal.services.routing.connections import Connections
+from portal.services.routing.line import Line
+from portal.services.routing.ways import WaysMemory
 
 log = logging.getLogger("portal.gateway")
 SIGN_OF_LIFE_SECONDS = 5
@@ -49,7 +52,15 @@ class GatewayProcess:
         self.till = Till(self._engine)
         self.caller_memory = CallerMemory()
         self.catalog_memory = CatalogMemory()
-        self.routing = Routing()
+        self.ways = WaysMemory()
+        self.connections = Connections()
+        self.line = Line(
+            self.scripts,
+            self.id,
+            rested=self._server_rested,
+            recovered=self._server_recovered,
+            length=self.settings.queue_length,
+        )
         self.keys_used: set[str] = set()
         """Since the last sign of life, which notes it: no request should wait for that."""
         self.uncounted = 0
@@ -62,12 +73,14 @@ class GatewayProcess:
     def start(self) -> None:
         """Write the sign of life and keep it up. Raises SQLAlchemyError when the database is away."""
         self._write_sign_of_life()
+        self.line.start(self.settings.redis_url)
         threading.Thread(target=self._live, name="sign-of-life", daemon=True).start()
 
     def stop(self) -> None:
         """The process ends in good order: no sign of life is waited for."""
         self._stopped.set()
-        self.routing.close()
+        self.line.stop()
+        self.connections.close()
         try:
             self.till.retry_settlements()
             self._write_sign_of_life()
@@ -93,6 +106,31 @@ class GatewayProcess:
             read_only()
             yield
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """The app around a service that has a short transaction of its own; for the cold paths."""
+        with self.app.app_context():
+            yield
+
+    def later(self, what: Callable[..., object], *arguments: object) -> None:
+        """Have it done beside the requests: by a service that has a transaction of its own."""
+        threading.Thread(target=self._do, args=(what, arguments), name=what.__name__, daemon=True).start()
+
+    def _do(self, what: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        try:
+            with self.app.app_context():
+                what(*arguments)
+        except Exception as error:
+            log.error("not noted", exc_info=error, extra={"what": what.__name__})
+
+    def _server_rested(self, server: str, seconds: int) -> None:
+        log.warning("server rests", extra={"provider": server, "seconds": seconds})
+        self.later(provider_health.rested, server, "it failed several requests in a row", seconds)
+
+    def _server_recovered(self, server: str) -> None:
+        log.warning("server is back", extra={"provider": server})
+        self.later(provider_health.recovered, server)
+
     def _live(self) -> None:
         while not self._stopped.wait(SIGN_OF_LIFE_SECONDS):
             try:
@@ -110,6 +148,8 @@ class GatewayProcess:
                 # it everything this process answers would be settled at nothing from then on.
                 me = {"id": self.id, "host": socket.gethostname()[:120], "pid": self.pid}
                 connection.execute(sa.insert(process).values(**me, started_at=self._started_at, seen_at=database_now()))
+            seen_at = connection.scalars(sa.select(process.seen_at)).all()
+            self.line.processes = sum(at > max(seen_at) - DEAD_AFTER for at in seen_at)
         self._write_last_use()
 
     def _write_last_use(self) -> None:

@@ -54,6 +54,11 @@ def plainly(error: PortalError) -> bytes:
     return _encode(error.body())
 
 
+def error_event(tell: Callable[[PortalError], bytes], error: PortalError) -> bytes:
+    """How a stream ends that failed. Nothing may follow it."""
+    return b"data: " + tell(error) + b"\n\ndata: [DONE]\n\n"
+
+
 class Reply:
     """What is known of an answer so far. Counts are None until the upstream told them."""
 
@@ -168,7 +173,7 @@ class StreamReply(Reply):
         if self.ended:
             return b""
         self.failure, self.ended = error, True
-        return b"data: " + self._tell(error) + b"\n\ndata: [DONE]\n\n"
+        return error_event(self._tell, error)
 
     def _event(self, event: bytes) -> bytes:
         data = b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))

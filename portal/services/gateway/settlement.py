@@ -7,11 +7,12 @@ timed_out           delivered
 refused             nothing
 """
 
+import json
 import logging
 import time
 
 from portal.ids import new_id
-from portal.services.gateway.admission import stamp
+from portal.services.gateway.holding import stamp
 from portal.services.gateway.process import GatewayProcess
 from portal.services.gateway.reply import Reply
 from portal.services.gateway.ticket import Ticket
@@ -46,13 +47,15 @@ def settle(process: GatewayProcess, ticket: Ticket, outcome: str, reply: Reply |
     if reply is not None and reply.clamped:
         log.error(
             "impossible token counts",
-            extra={"request": ticket.id, "provider": ticket.offer.provider, "model": ticket.model.name},
+            extra={"request": ticket.id, "provider": ticket.provider, "model": ticket.model.name},
         )
     first = None if ticket.first_byte is None else round((ticket.first_byte - ticket.started) * 1000)
     duration = round((ended - ticket.started) * 1000)
+    attempts = json.dumps(ticket.attempts) if ticket.attempts else ""
+    waited = round(ticket.waited * 1000) if ticket.waited else None
     settlement = Settlement(
         ticket.id, ticket.caller.account_id, ticket.amount, outcome, prompt, cached, answer, estimated, cost,
-        ticket.offer.provider, "", None, first, duration, stamp(), "key:" + ticket.caller.key_id, new_id(),
+        ticket.provider, attempts, waited, first, duration, stamp(), "key:" + ticket.caller.key_id, new_id(),
     )  # fmt: skip
     try:
         balance = process.till.settle(settlement)

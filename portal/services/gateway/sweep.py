@@ -13,7 +13,7 @@ from portal.config import Settings
 from portal.extensions import db
 from portal.models import GatewayProcess, Usage
 from portal.models.base import database_now
-from portal.services.gateway.admission import stamp
+from portal.services.gateway.holding import stamp
 from portal.services.gateway.process import DEAD_AFTER
 from portal.services.ledger.statements import Settlement
 from portal.services.ledger.till import Till, TillAway

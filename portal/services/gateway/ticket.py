@@ -1,5 +1,6 @@
 """A request that was let in: everything its answer and its settlement need, as plain data."""
 
+import datetime as dt
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from portal.services.gateway.ask import Ask
 from portal.services.gateway.reply import BufferedReply, StreamReply, plainly
 from portal.services.limits import Taken
 from portal.services.pricing import Rates
+from portal.services.routing.line import Place
+from portal.services.routing.ways import Ways
 
 
 @dataclass(slots=True)
@@ -22,17 +25,46 @@ class Ticket:
     caller: Caller
     ask: Ask
     model: CatalogModel
-    rates: Rates
+    ways: Ways
     prompt_bound: int
     limit: int
-    amount: int
     taken: Taken | None
     """None when the store was away and requests are let through."""
-    offer: Offer
+    may_fail_over: bool
+    """Plan, key, account and request let it go to the model's cloud twin."""
+    rates: Rates = Rates(0, 0, 0)
+    amount: int = 0
+    location: str = "local"
+    """Where it is answered, and whose price it pays."""
+    place: Place | None = None
+    """Its slot, or its place in line; None before and after."""
+    offer: Offer | None = None
+    """Who answers it; None while it waits."""
+    budget_day: dt.date | None = None
+    """The day whose cloud budget it has taken from."""
+    sent_to_cloud: bool = False
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    """Servers that failed it, as the usage row tells them."""
+    waited: float = 0.0
+    """Seconds in line."""
     started: float = field(default_factory=time.monotonic)
     first_byte: float | None = None
     tell: Callable[[PortalError], bytes] = plainly
     """An error as JSON in the customer's language, where only an event can tell it any more."""
+
+    @property
+    def failed_over(self) -> bool:
+        """It went to the cloud twin of a model that is at home here."""
+        return self.location != self.model.location
+
+    @property
+    def provider(self) -> str:
+        return self.offer.provider if self.offer is not None else ""
+
+    def price(self, rates: Rates, location: str) -> None:
+        """From now on it costs this: the whole hold with it."""
+        self.rates, self.location = rates, location
+        self.amount = rates.charge(self.prompt_bound, self.limit)
 
     def cost(self, prompt: int, answer: int, cached: int) -> int:
         """Milli-credits, never more than the hold."""

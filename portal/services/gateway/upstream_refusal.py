@@ -7,6 +7,7 @@ Only a fault of the request itself is told as one (400); everything else is ours
 
 import logging
 import re
+from enum import Enum
 
 import msgspec
 from flask_babel import lazy_gettext as _l
@@ -24,6 +25,43 @@ from portal.services.gateway.reply import UNREADABLE
 from portal.services.gateway.ticket import Ticket
 
 log = logging.getLogger("portal.gateway")
+
+
+class Fault(Enum):
+    """What was wrong with a server, as the usage row tells it."""
+
+    UNREACHED = "unreached"
+    FAILED = "failed"
+    """It hung up, or spoke nonsense."""
+    TIMED_OUT = "timed_out"
+    ERROR = "error"
+    BUSY = "busy"
+    MISSING = "missing"
+    """It has not got the model."""
+    ACCOUNT = "account"
+    """The operator's cloud account was refused: its key, money, plan or quota."""
+
+    @property
+    def another_may_do(self) -> bool:
+        """Whether the request is worth another server: one that took too long has had its time already."""
+        return self is not Fault.TIMED_OUT
+
+
+def fault(outcome: str, status: int, location: str) -> Fault | None:
+    """What an answer's end says against the server; None for nothing, such as a request that is wrong itself."""
+    if outcome == "timed_out":
+        return Fault.TIMED_OUT
+    if outcome == "upstream_failed":
+        return Fault.FAILED
+    if outcome != "refused" or status in (400, 413, 422):
+        return None
+    if status == 404:
+        return Fault.MISSING
+    if location == "cloud" and status in (401, 402, 403, 429):
+        return Fault.ACCOUNT
+    return Fault.BUSY if status in (429, 503) else Fault.ERROR
+
+
 _TOO_LONG = re.compile(r"context (length|size|window)|exceed_context_size|too long", re.IGNORECASE)
 _LACKS = re.compile(r"does not support (tools|thinking|chat|insert|vision|images|audio)", re.IGNORECASE)
 _WRONG_KIND = re.compile(r"cannot unmarshal .{0,200}? into Go struct field \w+\.([a-z_]+)", re.DOTALL)
@@ -70,8 +108,8 @@ def refusal(ticket: Ticket, status: int, body: bytes) -> PortalError:
         "upstream refused",
         extra={
             "request": ticket.id,
-            "provider": ticket.offer.provider,
-            "model": ticket.offer.upstream_name,
+            "provider": ticket.provider,
+            "model": ticket.model.name,
             "status": status,
             "said": text[:300],
         },

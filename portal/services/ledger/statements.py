@@ -60,7 +60,25 @@ class Settlement(NamedTuple):
     @classmethod
     def abandoned(cls, request: str, account_id: str, hold: int, provider: str, at: str) -> "Settlement":
         """The end of a request nobody runs any more, or that never began: nothing charged, the hold given back."""
-        return cls(request, account_id, hold, "abandoned", 0, 0, 0, False, 0, provider, "", None, None, None, at, "system", new_id())
+        return cls(
+            request,
+            account_id,
+            hold,
+            "abandoned",
+            0,
+            0,
+            0,
+            False,
+            0,
+            provider,
+            "",
+            None,
+            None,
+            None,
+            at,
+            "system",
+            new_id(),
+        )
 
 
 class Statements(Protocol):

@@ -236,6 +236,15 @@ class Line:
     def stop(self) -> None:
         self._stopped.set()
 
+    @property
+    def processes(self) -> int:
+        """How many gateway processes share the servers: what is known of it counts while the store is away."""
+        return self._alone.processes
+
+    @processes.setter
+    def processes(self, count: int) -> None:
+        self._alone.processes = max(1, count)
+
     def renew(self) -> None:
         """Tell the store what this worker still has and still waits for, and hear what it got meanwhile."""
         places = [place for place in list(self._places.values()) if place.asked]

@@ -99,14 +99,15 @@ local function expected(ahead, servers)
   return math.ceil(ahead * pace / known / slots)
 end
 
--- How many wait for any of these servers, and how many of them come before a score.
-local function queue(servers, score)
+-- How many wait for any of these servers, and how many of them come before somebody who waits, or would.
+local function queue(servers, score, own, member)
   local waiting, ahead = 0, 0
   for _, pool in ipairs(redis.call('SMEMBERS', 'line:pools')) do
     for _, server in ipairs(servers) do
       if has(pool, server) then
         waiting = waiting + redis.call('ZCARD', 'line:wait:' .. pool)
-        ahead = ahead + redis.call('ZCOUNT', 'line:wait:' .. pool, '-inf', '(' .. string.format('%.0f', score))
+        local rank = pool == own and redis.call('ZRANK', 'line:wait:' .. pool, member)
+        ahead = ahead + (rank or redis.call('ZCOUNT', 'line:wait:' .. pool, '-inf', '(' .. string.format('%.0f', score)))
         break
       end
     end
@@ -147,13 +148,14 @@ local function enter(a)
   if not awake then return {'rest', soonest - now} end
   local arrival = tonumber(a[7])
   local score = (arrival > 0 and arrival or now) - tonumber(a[3])
-  local waiting, ahead = queue(servers, score)
+  local waiting = queue(servers, score, '', '')
   local limit = tonumber(a[4])
   if limit >= 0 and in_flight + waiting + 1 > limit then return {'over', in_flight + waiting} end
   if waiting >= tonumber(a[5]) then return {'full', waiting, expected(waiting, servers)} end
   redis.call('ZADD', 'line:wait:' .. pool, score, member)
   redis.call('ZADD', 'line:alive', now + ms, member)
   redis.call('SADD', 'line:pools', pool)
+  local _, ahead = queue(servers, score, pool, member)
   return {'wait', ahead + 1, expected(ahead + 1, servers), string.format('%.0f', score)}
 end
 """
@@ -251,7 +253,7 @@ for i = waiters, #ARGV, 3 do
   if at_server ~= '' then
     reply[#reply + 1] = {at_server, trial, 0}
   else
-    local _, ahead = queue(servers, tonumber(ARGV[i + 2]))
+    local _, ahead = queue(servers, tonumber(ARGV[i + 2]), ARGV[i + 1], member)
     reply[#reply + 1] = {'', ahead + 1, expected(ahead + 1, servers)}
   end
 end
