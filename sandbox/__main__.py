@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import gevent
 
-from .ollama import OllamaServer
+from .ollama import OllamaCloud, OllamaServer
 from .wire import Exchange, Server
 
 
@@ -29,11 +29,12 @@ class Outside(Protocol):
 
 def outsides(options: argparse.Namespace, engine: Any) -> list[Outside]:
     """Every stand-in of this process."""
-    servers = options.ollama or ["ollama"]
-    return [
+    servers: list[Outside] = [
         OllamaServer("/" + name.strip("/"), engine if at == 0 else None, {"slots": options.slots})
-        for at, name in enumerate(servers)
+        for at, name in enumerate(options.ollama or ["ollama"])
     ]
+    clouds = [OllamaCloud("/" + name.strip("/")) for name in options.cloud or ["ollama-cloud"]]
+    return [*servers, *clouds]
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -49,6 +50,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--ollama", action="append", metavar="NAME", help="an Ollama server under /NAME; may be repeated"
     )
+    parser.add_argument("--cloud", action="append", metavar="NAME", help="an Ollama cloud under /NAME; may be repeated")
     parser.add_argument("--until-stdin-ends", action="store_true", help="stop when whoever started this is gone")
     return parser.parse_args(arguments)
 
@@ -74,11 +76,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except EngineMissing as missing:
             print(f"sandbox: {missing}", file=sys.stderr)
             return 2
-    table = {outside.prefix: outside.handle for outside in outsides(options, engine)}
+    everything = outsides(options, engine)
+    table = {outside.prefix: outside.handle for outside in everything}
+    if len(table) < len(everything):
+        print("sandbox: two servers of one name", file=sys.stderr)
+        return 2
 
     def index(exchange: Exchange) -> None:
         status = 200 if exchange.request.path == "/" else 404
-        exchange.answer_json(status, {"sandbox": sorted(table)})
+        found: dict[str, Any] = {"sandbox": sorted(table)}
+        if status == 404:
+            found["error"] = f"nothing is at {exchange.request.path}; there are {', '.join(sorted(table))}"
+        exchange.answer_json(status, found)
 
     server = Server(options.host, options.port, table, index)
     stop = gevent.event.Event()

@@ -14,7 +14,7 @@ from typing import Any
 
 from .wire import Exchange
 
-KEEP = 1000
+KEEP = 5000
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Entry:
     stopped_ms: float | None = None  # when the generation stopped because of it
     stop_lag_ms: float | None = None  # stopped_ms - client_left_ms
     usage: dict[str, Any] | None = None
+    in_flight: bool = False  # counted among the calls that a client waits for
     notes: dict[str, Any] = field(default_factory=dict)
 
     def since(self, instant: float) -> float:
@@ -67,7 +68,12 @@ class Entry:
 
 
 class Journal:
-    """The last `KEEP` requests and a few counters."""
+    """The last `KEEP` requests and a few counters.
+
+    A call is in flight from its arrival until just before its last byte, or until its client is seen to leave: as its
+    client sees it. Counted to our own end of the work, one client that asks, reads and asks again counted as two.
+    Requests that are no calls (lists, probes) take no slot and are not in flight.
+    """
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -80,21 +86,32 @@ class Journal:
         """Forget what is finished; running requests stay counted as in flight."""
         self._entries.clear()
         self.counters = {
-            "requests": 0, "max_in_flight": self.in_flight, "client_left": 0, "completed": 0, "errors": 0, "faults": 0,
+            "requests": 0, "calls": 0, "max_in_flight": self.in_flight,
+            "client_left": 0, "completed": 0, "errors": 0, "faults": 0,
         }  # fmt: skip
 
-    def open(self, exchange: Exchange, path: str) -> Entry:
+    def open(self, exchange: Exchange, path: str, *, call: bool = True) -> Entry:
+        """Write the request down. call: whether it asks a model for an answer."""
         request = exchange.request
         entry = Entry(next(self._numbers), request.arrived, request.method, path, dict(request.headers))
         self._entries.append(entry)
-        self.in_flight += 1
         self.counters["requests"] += 1
-        self.counters["max_in_flight"] = max(self.counters["max_in_flight"], self.in_flight)
+        if call:
+            entry.in_flight = True
+            self.in_flight += 1
+            self.counters["calls"] += 1
+            self.counters["max_in_flight"] = max(self.counters["max_in_flight"], self.in_flight)
         return entry
 
+    def over(self, entry: Entry) -> None:
+        """Nobody waits for it any more. Safe to call twice."""
+        if entry.in_flight:
+            entry.in_flight = False
+            self.in_flight -= 1
+
     def close(self, entry: Entry, exchange: Exchange) -> None:
+        self.over(entry)
         entry.close(exchange)
-        self.in_flight -= 1
         if entry.client_left:
             self.counters["client_left"] += 1
         if entry.fault:

@@ -34,7 +34,10 @@ class SandboxError(RuntimeError):
 
 
 class SandboxProcess:
-    """Starts `python -m sandbox`; stops it by its pid. `servers` are the names of the simulated Ollama servers."""
+    """Starts `python -m sandbox`; stops it by its pid. Any number of them may run beside each other.
+
+    `servers` are the names of the simulated Ollama servers, `clouds` those of Ollama's cloud.
+    """
 
     def __init__(
         self,
@@ -43,30 +46,38 @@ class SandboxProcess:
         *,
         slots: int = 1,
         servers: tuple[str, ...] = ("ollama",),
+        clouds: tuple[str, ...] = ("ollama-cloud",),
         wait_s: float = 30,
     ) -> None:
-        self.servers = servers
+        self.servers, self.clouds = servers, clouds
         self._wait_s = wait_s
-        self._command = [sys.executable, "-m", "sandbox", "--port", str(port), "--model", model, "--slots", str(slots)]
+        self._port = port
+        self._arguments = ["--model", model, "--slots", str(slots), "--until-stdin-ends"]
         for name in servers:
-            self._command += ["--ollama", name]
-        self._command.append("--until-stdin-ends")
+            self._arguments += ["--ollama", name]
+        for name in clouds:
+            self._arguments += ["--cloud", name]
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
     # -- life --------------------------------------------------------------------------------------------------------
 
     def start(self) -> SandboxProcess:
-        """Start and wait until it answers. Raises SandboxError with its last words."""
+        """Start and wait until it answers; after `stop` or `kill` at the same address as before.
+
+        Raises SandboxError with its last words.
+        """
         if self._process is not None:
             return self
         # A file and not a pipe: nobody reads along, and a full pipe would stop the whole process.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        command = [sys.executable, "-m", "sandbox", "--port", str(self._port), *self._arguments]
         self._process = subprocess.Popen(  # noqa: S603
-            self._command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
+            command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
         )
         self.url = self._await_ready(self._process)
+        self._port = int(self.url.rpartition(":")[2])
         return self
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> str:
@@ -95,10 +106,17 @@ class SandboxProcess:
 
     def stop(self) -> None:
         """End it and wait; safe to call twice."""
+        self._end(subprocess.Popen.terminate)
+
+    def kill(self) -> None:
+        """`kill -9`: every connection breaks, nobody is told. `start` brings it back, with nothing in its memory."""
+        self._end(subprocess.Popen.kill)
+
+    def _end(self, how: Callable[[subprocess.Popen[bytes]], None]) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        process.terminate()
+        how(process)
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:
@@ -128,6 +146,11 @@ class SandboxProcess:
         """Where the first simulated server lives; what OLLAMA_URL wants."""
         return self.server_url(self.servers[0])
 
+    @property
+    def cloud_url(self) -> str:
+        """Where the first simulated cloud lives; what OLLAMA_CLOUD_URL wants. Its key is `sandbox`."""
+        return self.server_url(self.clouds[0])
+
     def server_url(self, name: str) -> str:
         return f"{self.url}/{name}"
 
@@ -150,8 +173,8 @@ class SandboxProcess:
         self.control(server=server, release=True)
 
     def reset(self, *, server: str | None = None) -> None:
-        """Everything as at the start: knobs, catalogue, journal, memory, holds. All servers unless one is named."""
-        for name in [server] if server else self.servers:
+        """Everything as at the start: knobs, models, journal, memory, holds. All servers, clouds too, or the one."""
+        for name in [server] if server else (*self.servers, *self.clouds):
             self._call("DELETE", "__control", name)
 
     def requests(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket as plain_socket
 import struct
 import time
@@ -41,6 +42,7 @@ class Peer:
         self.left = Event()
         self.left_at: float | None = None  # time.time() of the moment we saw the client go
         self.closed_by_us = False
+        self.when_left: Callable[[], None] | None = None  # called once, in the very moment we see the client go
         self._inbox = bytearray()
         self._arrived = Event()
         self._reader = gevent.spawn(self._read_always)
@@ -55,9 +57,7 @@ class Peer:
             except OSError:
                 data = b""
             if not data:
-                if not self.closed_by_us:
-                    self.left_at = time.time()
-                self.left.set()
+                self.gone()
                 self._arrived.set()
                 return
             self._inbox += data
@@ -94,15 +94,17 @@ class Peer:
         try:
             self.sock.sendall(data)
         except OSError as error:
-            if self.left_at is None and not self.closed_by_us:
-                self.left_at = time.time()
-            self.left.set()
+            self.gone()
             raise PeerLeft from error
 
-    def abandon(self) -> None:
-        """Treat the client as gone although it is there: whatever is being done for it stops now."""
-        self.left_at = self.left_at or time.time()
+    def gone(self) -> None:
+        """The client has left, or is to be treated so: whatever is being done for it stops."""
+        if not self.closed_by_us:
+            self.left_at = self.left_at or time.time()
         self.left.set()
+        tell, self.when_left = self.when_left, None
+        if tell is not None:
+            tell()
 
     def close(self, *, reset: bool = False) -> None:
         """End the connection; `reset` sends RST in place of FIN."""
@@ -113,6 +115,22 @@ class Peer:
         self._reader.kill(block=False)
         with contextlib.suppress(OSError):
             self.sock.close()
+
+
+def notice_departures(peers: Iterable[Peer]) -> None:
+    """Ask the kernel which of these clients have gone, and do not wait for the loop to come round to each of them.
+
+    A client that leaves and at once asks again elsewhere was counted twice when its new request was read first.
+    """
+    by_number = {peer.sock.fileno(): peer for peer in peers if not peer.left.is_set()}
+    by_number.pop(-1, None)  # closed already
+    signs = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+    poll = select.poll()
+    for number in by_number:
+        poll.register(number, signs)
+    for number, seen in poll.poll(0) if by_number else ():
+        if seen & signs:
+            by_number[number].gone()
 
 
 class Request:
@@ -181,13 +199,16 @@ class Exchange:
         self.bytes_sent = 0  # body bytes, without HTTP framing
         self.first_byte_at: float | None = None
         self.keep_open = request.version == "HTTP/1.1" and "close" not in request.headers.get("connection", "").lower()
+        self.before_last: list[Callable[[], None]] = []
+        """Called once, before the last bytes leave: who reads them must find his slot free and himself not counted."""
+        self._length: int | None = None
         self._head = b""
         self._chunked = False
         self._ended = False
 
     def start(self, status: int, headers: Iterable[tuple[str, str]], length: int | None = None) -> None:
         """Prepare status and headers; they leave together with the first body bytes, as Go's server does it."""
-        self.status = status
+        self.status, self._length = status, length
         self._chunked = length is None and self.request.version == "HTTP/1.1"
         if length is None and not self._chunked:
             self.keep_open = False
@@ -205,6 +226,8 @@ class Exchange:
         """One TCP write (and, in a chunked answer, one chunk)."""
         if not data:
             return
+        if self._length is not None and self.bytes_sent + len(data) >= self._length:
+            self.about_to_end()
         framed = b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data
         head, self._head = self._head, b""
         if self.first_byte_at is None:
@@ -212,11 +235,18 @@ class Exchange:
         self.peer.write(head + framed)
         self.bytes_sent += len(data)
 
+    def about_to_end(self) -> None:
+        """What the client waits for is done; from here on only the last bytes leave. Safe to call twice."""
+        calls, self.before_last = self.before_last, []
+        for call in calls:
+            call()
+
     def end(self) -> None:
         """The proper end of the answer."""
         if self._ended or self.status is None:
             return
         self._ended = True
+        self.about_to_end()
         tail = b"0\r\n\r\n" if self._chunked else b""
         head, self._head = self._head, b""
         if head or tail:
@@ -241,11 +271,13 @@ class Exchange:
 
     def reset(self) -> None:
         """Leave with a TCP reset."""
+        self.about_to_end()
         self._ended, self.keep_open = True, False
         self.peer.close(reset=True)
 
     def cut(self) -> None:
         """Leave with a plain FIN, in the middle of whatever was being said."""
+        self.about_to_end()
         self._ended, self.keep_open = True, False
         self.peer.close()
 

@@ -1,8 +1,9 @@
-"""A simulated Ollama server: the wire protocol, the queueing, the faults.
+"""Simulated Ollama servers and their cloud: the wire protocol, the queueing, the faults.
 
-`server.py` ties it together; `routes.py` is its door.
+`server.py` ties a server together, `routes.py` is its door; `cloud.py` is what the cloud does differently.
 """
 
+from .cloud import OllamaCloud
 from .server import OllamaServer
 
-__all__ = ["OllamaServer"]
+__all__ = ["OllamaCloud", "OllamaServer"]

@@ -23,7 +23,7 @@ from .gojson import dumps
 from .job import Calls, Delta, Done, EngineFailed, Event, Job
 from .knobs import FAULTS_MID
 from .native_request import keep_alive_seconds
-from .runners import BUSY, LeftWhileWaiting, ServerBusy, wait_any
+from .runners import BUSY, LeftWhileWaiting, ServerBusy, SlotTimeout, wait_any
 
 if TYPE_CHECKING:
     from .server import OllamaServer
@@ -79,6 +79,7 @@ def admit(server: OllamaServer, job: Job, purpose: str) -> None:
     if job.tools and "tools" not in model.capabilities:
         raise Refused(400, f"{model.full_name} does not support tools")
     job.knobs = server.board.draw(model.name)
+    job.called = server.called(model)
 
 
 class Answer:
@@ -104,6 +105,11 @@ class Answer:
             self.exchange.keep_open = False
         except ServerBusy:
             self.refuse(503, BUSY)
+        except SlotTimeout:
+            # The cloud's own words, so in native shape at either door.
+            _, body = faults.native_fault("429_slots", self.job.knobs.account) or (429, {})
+            self.entry.outcome = "refused"
+            self.exchange.answer(self.job.knobs.slot_refusal, dumps(body).encode(), "application/json; charset=utf-8")
         except EngineFailed as error:
             self.refuse(error.status, error.text)
 
@@ -119,14 +125,17 @@ class Answer:
         self.entry.load_ms = round(self.server.runners.ensure_loaded(model, knobs, self.left), 3)
         if hasattr(self.dress, "load_ms"):
             self.dress.load_ms = self.entry.load_ms
-        with self.server.runners.slot(model, knobs, self.left, keep_alive_seconds(job.keep_alive)):
+        with self.server.runners.slot(model, knobs, self.left, keep_alive_seconds(job.keep_alive)) as slot:
+            # Whoever has read the last byte may ask again at once and must find the slot free.
+            self.exchange.before_last.append(slot.release)
+            self.server.runners.of(model).asked_num_ctx = job.options.get("num_ctx")
             self.entry.waited_ms = round((time.time() - came) * 1000, 3)
             self._hold(0)
             if knobs.fault and knobs.fault not in FAULTS_MID:
                 self.left.wait(knobs.delay_first_ms / 1000)
                 self._check_left()
                 self.entry.fault, self.entry.outcome = knobs.fault, "fault"
-                if faults.answer_before(self.exchange, job, self.dress.error):
+                if faults.answer_before(self.exchange, knobs.fault, knobs, job.requested, self.dress.error):
                     self._check_left()
                     return
             events = self.server.engine_for(model).run(job, self.left)
@@ -190,6 +199,8 @@ class Answer:
                 self.framer.send(self.dress.calls(event))
                 self.sent += 1
             else:
+                # The model is done. A client may take any of the closing frames for the last one.
+                self.exchange.about_to_end()
                 fault = self.job.knobs.fault
                 if fault in ("no_done", "no_finish"):
                     self.entry.fault = fault
@@ -197,7 +208,7 @@ class Answer:
                     self.framer.send(frame)
                 self._count(event)
             self.entry.deltas_sent = self.sent
-            if self.sent % FAIR == 0:
+            if self.sent % FAIR == 0 and not isinstance(event, Done):
                 gevent.sleep(0)
         self._check_complete()
         self.framer.flush()
@@ -267,6 +278,8 @@ class Answer:
         }  # fmt: skip
         if self.job.stream:
             self._start_stream()
+        if self.job.knobs.fault not in ("stall_mid", "repeat_guard"):  # these go on for a while
+            self.exchange.about_to_end()
         actions[self.job.knobs.fault or ""]()
 
     def _half(self) -> bytes:

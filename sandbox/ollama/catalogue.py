@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 MODIFIED_AT = "2026-10-04T08:15:30.123456789+03:00"
@@ -29,6 +30,7 @@ class Model:
     size: int = 2_019_393_189
     embedding_length: int = 3072
     namespace: str = "library"
+    modelfile_num_ctx: int | None = None  # a `PARAMETER num_ctx` of the Modelfile
 
     @property
     def digest(self) -> str:
@@ -76,37 +78,51 @@ STOCK = (
 )
 
 
-@dataclass
+_KINDS: dict[str, type] = {"context": int, "size": int, "embedding_length": int, "modelfile_num_ctx": int}
+DESCRIPTION = tuple(field.name for field in fields(Model) if field.name != "name")
+"""What a test may say about a model."""
+
+
 class Catalogue:
-    """What is pulled right now; tests add and remove."""
+    """What is pulled right now; tests add, remove and describe. `known` also has what was pulled before."""
 
-    models: dict[str, Model] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self, stock: tuple[Model, ...] = STOCK) -> None:
+        self._stock = stock
+        self.models: dict[str, Model] = {}
+        self.known: dict[str, Model] = {}
         self.restore()
 
     def restore(self) -> None:
-        self.models = {model.name.lower(): model for model in STOCK}
+        self.models = {model.name.lower(): model for model in self._stock}
+        self.known = dict(self.models)
 
     def add(self, spec: dict[str, Any]) -> Model:
         """Pull a model described by `Model`'s own field names; only `name` is required."""
-        unknown = set(spec) - set(Model.__dataclass_fields__)
-        if unknown or not isinstance(spec.get("name"), str):
-            raise ValueError(
-                f"a model needs a name and may have {sorted(Model.__dataclass_fields__)}, not {sorted(unknown)}"
-            )
-        fields = dict(spec, name=self._tagged(spec["name"]))
-        if "capabilities" in fields:
-            fields["capabilities"] = tuple(fields["capabilities"])
-        model = Model(**fields)
-        self.models[model.name.lower()] = model
+        spec = dict(spec)
+        name = spec.pop("name", None)
+        if not isinstance(name, str):
+            raise ValueError(f"a model needs a name and may have {sorted(DESCRIPTION)}")
+        return self._keep(Model(self.tagged(name), **_described(spec)))
+
+    def describe(self, name: str, spec: dict[str, Any]) -> Model:
+        """Other facts about a model that is pulled."""
+        return self._keep(replace(self.models[self.tagged(name).lower()], **_described(spec)))
+
+    def _keep(self, model: Model) -> Model:
+        self.models[model.name.lower()] = self.known[model.name.lower()] = model
         return model
 
-    def remove(self, name: str) -> None:
-        self.models.pop(self._tagged(name).lower(), None)
+    def pull_exactly(self, names: Iterable[str]) -> None:
+        """These are pulled and no others. Who was never known here is a plain text model."""
+        wanted = [self.tagged(str(name)) for name in names]
+        self.models = {name.lower(): self.known.get(name.lower()) or Model(name) for name in wanted}
+        self.known |= self.models
 
-    @staticmethod
-    def _tagged(name: str) -> str:
+    def remove(self, name: str) -> None:
+        self.models.pop(self.tagged(name).lower(), None)
+
+    def tagged(self, name: str) -> str:
+        """The name as the list has it."""
         return name if ":" in name.rsplit("/", 1)[-1] else name + ":latest"
 
     def find(self, name: str) -> Model | None:
@@ -116,4 +132,21 @@ class Catalogue:
             bare = bare.removeprefix(prefix)
         if not _NAME.match(bare):
             raise InvalidModelName("invalid model name")
-        return self.models.get(self._tagged(bare).lower())
+        return self.models.get(self.tagged(bare).lower())
+
+
+def _described(spec: dict[str, Any]) -> dict[str, Any]:
+    """The same facts, checked. Raises ValueError with a sentence."""
+    if unknown := set(spec) - set(DESCRIPTION):
+        raise ValueError(f"of a model one may say {sorted(DESCRIPTION)}, not {sorted(unknown)}")
+    said = dict(spec)
+    for name, value in said.items():
+        if name == "capabilities":
+            if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
+                raise ValueError("capabilities must be a list of words")
+            said[name] = tuple(value)
+        elif name == "modelfile_num_ctx" and value is None:
+            continue
+        elif not isinstance(value, _KINDS.get(name, str)) or isinstance(value, bool):
+            raise ValueError(f"{name} must be {'a count' if name in _KINDS else 'a text'}")
+    return said

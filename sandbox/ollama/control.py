@@ -5,7 +5,8 @@ POST /__control  {knob: value, …}                    for the whole server
                  {"next": [{…}, {…}], "model"?: …}   for the next requests, one object each
                  {"release": true}                   let go what `hold_after` holds
                  {"unload": true | name}             models out of memory
-                 {"add_model": {…}} {"remove_model": name}
+                 {"add_model": {…}} {"remove_model": name} {"pulled": [name, …] | null}
+                 {"model": name, "capabilities": […], "context": 8192, "modelfile_num_ctx": 4096, …}   what it is
                  {"reset": true}                     knobs, catalogue, journal, loaded models, holds: as at the start
 """
 
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.wire import Exchange
 
+from .catalogue import DESCRIPTION
 from .knobs import FAULTS_BEFORE, FAULTS_MID, KnobError
 
 if TYPE_CHECKING:
@@ -54,12 +56,19 @@ def turn(server: OllamaServer, wish: dict[str, Any]) -> None:
         server.catalogue.add(added)
     if (removed := wish.pop("remove_model", None)) is not None:
         server.catalogue.remove(removed)
+    if "pulled" in wish:
+        _pull(server, wish.pop("pulled"))
+    described = {fact: wish.pop(fact) for fact in DESCRIPTION if fact in wish}
+    if described and name is None:
+        raise KnobError(f"{', '.join(described)}: of which model?")
     model = None
     if name is not None:
         found = server.catalogue.find(str(name))
         if found is None:
             raise KnobError(f"no model {name!r}")
         model = found.name
+        if described:
+            server.catalogue.describe(model, described)
     if unload := wish.pop("unload", False):
         server.runners.unload(model if unload is True else str(unload))
     if (queued := wish.pop("next", None)) is not None:
@@ -70,10 +79,22 @@ def turn(server: OllamaServer, wish: dict[str, Any]) -> None:
         server.release()
 
 
+def _pull(server: OllamaServer, names: Any) -> None:
+    if names is None:
+        server.catalogue.restore()
+        return
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise KnobError("pulled must be a list of model names, or null for the stock of the start")
+    server.catalogue.pull_exactly(names)
+    for name in set(server.runners.all) - {model.name for model in server.catalogue.models.values()}:
+        server.runners.unload(name)
+
+
 def state(server: OllamaServer) -> dict[str, Any]:
     """Everything a test may want to read."""
     return {
         "server": server.prefix,
+        "kind": server.kind,
         "real_model": server.real_name,
         "knobs": dataclasses.asdict(server.board.peek()),
         "models": server.board.models,
@@ -86,7 +107,7 @@ def state(server: OllamaServer) -> dict[str, Any]:
 
 
 def counters(server: OllamaServer) -> dict[str, int]:
-    return {**server.journal.counters, "in_flight": server.journal.in_flight}
+    return {**server.journal.counters, "in_flight": server.journal.in_flight, **server.runners.figures()}
 
 
 def _requests(server: OllamaServer, query: dict[str, str]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class NativeDress:
 
     def __init__(self, job: Job, generate: bool = False) -> None:
         self.job = job
-        self.model = job.knobs.model_echo if job.knobs.model_echo is not None else job.requested
+        self.model = job.echo
         self.generate = generate
         self.started = time.time()
         self.load_ms = 0.0

@@ -69,7 +69,7 @@ class ChatDress:
 
     def __init__(self, job: Job, include_usage: bool) -> None:
         self.job = job
-        self.model = job.knobs.model_echo if job.knobs.model_echo is not None else job.requested
+        self.model = job.echo
         self.include_usage = include_usage
         self.id = f"chatcmpl-{secrets.randbelow(999)}"
         self.created = int(time.time())

@@ -5,12 +5,13 @@ Faults in the middle of an answer belong to the flow and live in `answering.py`;
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from sandbox.wire import Exchange
 
 from .gojson import dumps
-from .job import Job
+from .knobs import Knobs
 from .runners import BUSY
 
 RUNNER_DIED = (
@@ -18,7 +19,7 @@ RUNNER_DIED = (
     " server logs for details"
 )
 CRASHED = "an error was encountered while running the model: unexpected EOF"
-REF = "(ref: 5f2b9c9e-1f7c-4f0e-9d4e-3b1a0c6f7d21)"
+SLOT_TIMEOUT = "timed out waiting for a concurrent request slot"
 CONTEXT = (
     '{"error":{"code":400,"message":"the request exceeds the available context size, try increasing it",'
     '"type":"exceed_context_size_error","n_prompt_tokens":9001,"n_ctx":4096}}'
@@ -40,31 +41,42 @@ IN_SHAPE: dict[str, tuple[int, str]] = {
 }
 
 
-def native_fault(name: str, account: str) -> tuple[int, dict[str, Any]] | None:
-    """Errors that come in native shape even on /v1, as the cloud pass-through sends them."""
-    known: dict[str, tuple[int, dict[str, Any]]] = {
-        "401_native": (401, {"error": "unauthorized", "signin_url": f"https://ollama.com/connect?name={account}&key=c3No"}),
-        "402_native": (402, {"error": f"this model uses extra usage only and your extra usage balance is empty {REF}"}),
-        "403_native": (403, {
-            "error": f"this model requires a subscription, upgrade for access: https://ollama.com/upgrade {REF}",
-        }),
-        "429_native": (429, {
-            "error": f"you ({account}) have reached your session usage limit, please wait or upgrade to continue {REF}",
-        }),
-        "503_native": (503, {"error": f"Server overloaded, please retry shortly {REF}"}),
+def native_fault(name: str, account: str) -> tuple[int, dict[str, str]] | None:
+    """Errors in native shape even on /v1, as the cloud and the pass-through to it send them.
+
+    Each holds what must never reach a customer: the operator's account name, a reference into their account, or both.
+    """
+    ref = f"(ref: {uuid.uuid4()})"
+    upgrade = f"https://ollama.com/upgrade?account={account}"
+    known: dict[str, tuple[int, str]] = {
+        "401_native": (401, f"unauthorized {ref}"),
+        "402_native": (402, f"this model uses extra usage only and your extra usage balance is empty, {account} {ref}"),
+        "403_native": (403, f"this model requires a subscription, upgrade for access: {upgrade} {ref}"),
+        "429_native": (
+            429, f"you ({account}) have reached your session usage limit, please wait or upgrade to continue {ref}",
+        ),
+        "429_slots": (429, f"{SLOT_TIMEOUT} {ref}"),
+        "500_native": (500, f"Internal Server Error {ref}"),
+        "503_native": (503, f"Server overloaded, please retry shortly {ref}"),
     }  # fmt: skip
-    return known.get(name)
+    if name not in known:
+        return None
+    status, text = known[name]
+    sign_in = {"signin_url": f"https://ollama.com/connect?name={account}&key=c3No"} if name == "401_native" else {}
+    return status, {"error": text, **sign_in}
 
 
-def answer_before(exchange: Exchange, job: Job, shape: Any) -> bool:
-    """Play a fault that comes before any byte; False when the knobs hold none of that kind."""
-    name = job.knobs.fault or ""
-    headers = list((job.knobs.headers or {}).items())
+def answer_before(exchange: Exchange, name: str, knobs: Knobs, requested: str, shape: Any) -> bool:
+    """Play the fault of this name if it is one that comes before any byte; False when it is none of that kind.
+
+    `shape(status, text)` gives the body and the content type of the door that was used.
+    """
+    headers = list((knobs.headers or {}).items())
     if name in IN_SHAPE or name == "404":
-        status, text = IN_SHAPE.get(name) or (404, f"model '{job.requested}' not found")
+        status, text = IN_SHAPE.get(name) or (404, f"model '{requested}' not found")
         body, content_type = shape(status, text)
         exchange.answer(status, body, content_type, headers)
-    elif (native := native_fault(name, job.knobs.account)) is not None:
+    elif (native := native_fault(name, knobs.account)) is not None:
         exchange.answer(native[0], dumps(native[1]).encode(), "application/json; charset=utf-8", headers)
     elif name == "503_text":
         exchange.answer(503, b"upstream connect error or disconnect/reset before headers\n", "text/plain", headers)

@@ -31,6 +31,14 @@ class Job:
     tool_choice: Any = None
     model: Model | None = None
     knobs: Knobs = field(default_factory=Knobs)
+    called: str | None = None  # how the server calls the model in its answers; None: as the client wrote it
+
+    @property
+    def echo(self) -> str:
+        """The model's name in the answer."""
+        if self.knobs.model_echo is not None:
+            return self.knobs.model_echo
+        return self.requested if self.called is None else self.called
 
     @property
     def limit(self) -> int | None:

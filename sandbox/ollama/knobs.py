@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+DEFAULT_NUM_CTX = 4096
 NEW, OLD = ">=0.32.6", "<=0.32.5"
 _DIALECTS = {"new": NEW, "old": OLD, NEW: NEW, OLD: OLD, "≥0.32.6": NEW, "≤0.32.5": OLD, "0.32.6": NEW, "0.32.5": OLD}
 
@@ -28,6 +29,8 @@ FAULTS_BEFORE = {
     "402_native": "402 native, operator's balance is empty",
     "403_native": "403 native, operator's plan lacks the model",
     "429_native": "429 native, holds the operator's account name",
+    "429_slots": "429 native, the account's requests at once are all taken",
+    "500_native": "500 native, the cloud fell over",
     "503_native": "503 native, overloaded",
     "503_busy": "503, the load queue is full (two spaces)",
     "503_text": "503, plain text of a proxy in front",
@@ -65,6 +68,9 @@ class Knobs:
     version: str = "0.33.0"
     # speed and queueing
     slots: int = 1
+    server_slots: int = 0
+    slot_wait_ms: float = 0
+    slot_refusal: int = 429
     max_queue: int = 512
     max_loaded: int = 0
     load_ms: float = 0
@@ -80,13 +86,17 @@ class Knobs:
     tool_calls: Any = None
     done_reason: str | None = None
     model_echo: str | None = None
-    num_ctx: int = 4096
+    num_ctx: int = 0
     shift: bool = True
     # what goes wrong
     fault: str | None = None
     fault_after: int = 3
     times: int | None = None
     account: str = "operator-account-name"
+    # at the door, before anything else
+    down: str | None = None
+    key: str | None = None
+    open_lists: bool = False
     # counts
     usage: Any = None
     cached_tokens: int | None = None
@@ -98,10 +108,16 @@ class Knobs:
     big_line: int = 0
     headers: Any = None
 
+    def window(self, modelfile: int | None, trained: int, asked: object = None) -> int:
+        """Tokens of context a model is loaded with: the request's own wish (native API only), the knob, the Modelfile,
+        Ollama's default; never more than it was trained for."""
+        wish = asked if isinstance(asked, int) and asked > 0 else self.num_ctx or modelfile or DEFAULT_NUM_CTX
+        return min(wish, trained)
+
 
 FIELDS = {field.name: field for field in dataclasses.fields(Knobs)}
-_NUMBERS = ("load_ms", "keep_alive_ms", "delay_first_ms", "delay_chunk_ms", "pause_ms")
-_COUNTS = ("slots", "max_queue", "max_loaded", "num_ctx", "fault_after", "batch_size", "big_line")
+_NUMBERS = ("load_ms", "keep_alive_ms", "slot_wait_ms", "delay_first_ms", "delay_chunk_ms", "pause_ms")
+_COUNTS = ("slots", "server_slots", "max_queue", "max_loaded", "num_ctx", "fault_after", "batch_size", "big_line")
 _OPTIONAL_COUNTS = ("hold_after", "tokens", "times", "cached_tokens")
 
 
@@ -130,13 +146,17 @@ def _check_one(name: str, given: Any) -> Any:
         return _DIALECTS[given]
     elif name == "framing":
         _expect(given in FRAMINGS, name, " or ".join(FRAMINGS))
-    elif name == "fault":
+    elif name in ("fault", "down"):
         if given is None:
             return None
         given = _ALIASES.get(str(given), str(given))
-        known = {**FAULTS_BEFORE, **FAULTS_MID, "slow_drip": ""}
+        known = {**FAULTS_BEFORE, **FAULTS_MID, "slow_drip": ""} if name == "fault" else FAULTS_BEFORE
         _expect(given in known, name, f"null or one of {', '.join(known)}")
-    elif name in ("prefill_blind", "shift", "crlf"):
+    elif name == "slot_refusal":
+        _expect(given in (429, 503), name, "429 or 503")
+    elif name == "key":
+        _expect(given is None or (isinstance(given, str) and given != ""), name, "null (no key needed) or a text")
+    elif name in ("prefill_blind", "shift", "crlf", "open_lists"):
         _expect(isinstance(given, bool), name, "true or false")
     elif name == "headers":
         _expect(given is None or isinstance(given, dict), name, "an object of strings")

@@ -11,7 +11,7 @@ from typing import Any
 from sandbox.journal import Entry
 from sandbox.wire import Exchange
 
-from . import embedding, listing, native_request, openai_request
+from . import embedding, faults, listing, native_request, openai_request
 from .answering import Answer, Dress, Refused, admit
 from .catalogue import InvalidModelName, Model
 from .dress_native import NativeDress, error_body as native_error, now
@@ -20,7 +20,7 @@ from .gojson import BadBody, dumps, loads, typed
 from .job import Job
 from .server import OllamaServer
 
-_JSON = "application/json; charset=utf-8"
+JSON = "application/json; charset=utf-8"
 Route = Callable[["OllamaServer", Exchange, Entry], None]
 
 
@@ -28,9 +28,9 @@ def dispatch(server: OllamaServer, exchange: Exchange, entry: Entry, path: str) 
     """Find the route and answer; refusals take the shape of the door they came through."""
     request = exchange.request
     _keep_body(entry, request.body)
-    methods = TABLE.get(path)
-    if methods is None and path.startswith("/v1/models/"):
-        methods = {"GET": _one_model}
+    if _stopped_at_the_door(server, exchange, entry, path):
+        return
+    methods = server.routes().get("/v1/models/{id}" if path.startswith("/v1/models/") else path)
     if methods is None:
         exchange.answer(404, b"404 page not found", "text/plain")
         entry.outcome = "refused"
@@ -44,13 +44,34 @@ def dispatch(server: OllamaServer, exchange: Exchange, entry: Entry, path: str) 
         route(server, exchange, entry)
     except (BadBody, Refused) as refusal:
         status = refusal.status if isinstance(refusal, Refused) else 400
-        openai_shaped = path.startswith("/v1/")
-        body = openai_error(status, str(refusal)) if openai_shaped else native_error(str(refusal))
         entry.outcome = "refused"
-        exchange.answer(status, dumps(body).encode(), "application/json" if openai_shaped else _JSON)
+        exchange.answer(status, *_shaped(path, status, str(refusal)))
         return
     if entry.outcome == "running":
         entry.outcome = "done"
+
+
+def _shaped(path: str, status: int, text: str) -> tuple[bytes, str]:
+    """An error's body and content type, in the shape of the door."""
+    if path.startswith("/v1/"):
+        return dumps(openai_error(status, text)).encode(), "application/json"
+    return dumps(native_error(text)).encode(), JSON
+
+
+def _stopped_at_the_door(server: OllamaServer, exchange: Exchange, entry: Entry, path: str) -> bool:
+    """What befalls every request alike: a server that is down, a key that is missing or wrong."""
+    knobs = server.board.peek()
+    if knobs.down is not None:
+        entry.fault, entry.outcome = knobs.down, "fault"
+        faults.answer_before(exchange, knobs.down, knobs, entry.model or "", lambda *told: _shaped(path, *told))
+        return True
+    if knobs.key is None or (knobs.open_lists and path in LISTS):
+        return False
+    if exchange.request.headers.get("authorization") == f"Bearer {knobs.key}":
+        return False
+    entry.outcome = "refused"
+    exchange.answer(401, dumps(native_error("unauthorized")).encode(), JSON)  # so on /v1 too
+    return True
 
 
 def _keep_body(entry: Entry, body: bytes) -> None:
@@ -64,11 +85,12 @@ def _keep_body(entry: Entry, body: bytes) -> None:
         entry.model = entry.body["model"]
 
 
-def _say(exchange: Exchange, value: Any, content_type: str = _JSON) -> None:
+def _say(exchange: Exchange, value: Any, content_type: str = JSON) -> None:
     exchange.answer(200, dumps(value).encode(), content_type)
 
 
-def _known(server: OllamaServer, name: str, text: str = "model '{}' not found") -> Model:
+def known(server: OllamaServer, name: str, text: str = "model '{}' not found") -> Model:
+    """The model that is meant. Raises Refused."""
     if not name:
         raise Refused(400, "model is required")
     try:
@@ -113,7 +135,8 @@ def _generate(server: OllamaServer, exchange: Exchange, entry: Entry) -> None:
 
 def _load_or_unload(server: OllamaServer, exchange: Exchange, job: Job, said: dict[str, Any]) -> bool:
     """A call without anything to answer warms the model up, or with keep_alive 0 puts it out of memory."""
-    model = _known(server, job.requested)
+    model = known(server, job.requested)
+    name = server.called(model) or job.requested
     keep = native_request.keep_alive_seconds(job.keep_alive)
     if keep == 0:
         server.runners.unload(model.name)
@@ -124,7 +147,7 @@ def _load_or_unload(server: OllamaServer, exchange: Exchange, job: Job, said: di
         if keep is not None:
             server.runners.of(model).expires_at = exchange.request.arrived + keep
         reason = "load"
-    _say(exchange, {"model": job.requested, "created_at": now(), **said, "done": True, "done_reason": reason})
+    _say(exchange, {"model": name, "created_at": now(), **said, "done": True, "done_reason": reason})
     return True
 
 
@@ -132,7 +155,7 @@ def _load_or_unload(server: OllamaServer, exchange: Exchange, job: Job, said: di
 
 
 def _vectors(server: OllamaServer, asked: dict[str, Any], given: Any) -> tuple[list[list[float]], int]:
-    model = _known(server, asked.get("model") or "")
+    model = known(server, asked.get("model") or "")
     if isinstance(given, str):
         texts = [given]
     elif isinstance(given, list) and all(isinstance(one, str) for one in given):
@@ -200,11 +223,11 @@ def _tags(server: OllamaServer, exchange: Exchange, entry: Entry) -> None:
 
 def _show(server: OllamaServer, exchange: Exchange, entry: Entry) -> None:
     asked = typed(loads(exchange.request.body), "api.ShowRequest", {"model": "string", "name": "string"})
-    _say(exchange, listing.show(_known(server, asked.get("model") or asked.get("name") or "")))
+    _say(exchange, listing.show(known(server, asked.get("model") or asked.get("name") or "")))
 
 
 def _ps(server: OllamaServer, exchange: Exchange, entry: Entry) -> None:
-    _say(exchange, listing.loaded(server.runners, server.board.peek()))
+    _say(exchange, listing.loaded(server.runners, server.board.peek))
 
 
 def _models(server: OllamaServer, exchange: Exchange, entry: Entry) -> None:
@@ -213,8 +236,14 @@ def _models(server: OllamaServer, exchange: Exchange, entry: Entry) -> None:
 
 def _one_model(server: OllamaServer, exchange: Exchange, entry: Entry) -> None:
     name = exchange.request.path.removeprefix(server.prefix + "/v1/models/")
-    _say(exchange, listing.openai_model(name, _known(server, name)), "application/json")
+    _say(exchange, listing.openai_model(name, known(server, name)), "application/json")
 
+
+CALLS = frozenset((
+    "/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/v1/chat/completions", "/v1/embeddings",
+))  # fmt: skip
+"""What asks a model for an answer, and so counts as in flight."""
+LISTS = frozenset(("/", "/api/tags", "/api/version", "/v1/models"))
 
 TABLE: dict[str, dict[str, Route]] = {
     "/": {"GET": _root},
@@ -229,5 +258,6 @@ TABLE: dict[str, dict[str, Route]] = {
     "/api/embeddings": {"POST": _old_embeddings},
     "/v1/chat/completions": {"POST": _openai_chat},
     "/v1/models": {"GET": _models},
+    "/v1/models/{id}": {"GET": _one_model},
     "/v1/embeddings": {"POST": _openai_embeddings},
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,10 @@ class ServerBusy(Exception):
     """The load queue is full."""
 
 
+class SlotTimeout(Exception):
+    """The wait for a slot was longer than `slot_wait_ms`."""
+
+
 class LeftWhileWaiting(Exception):
     """The client went away before its turn."""
 
@@ -33,6 +37,26 @@ class LeftWhileWaiting(Exception):
 def wait_any(seconds: float | None, *events: Any) -> bool:
     """Wait until one of the events is set; False when the time ran out first."""
     return bool(gevent.wait(events, timeout=seconds, count=1))
+
+
+class Slot:
+    """A slot that is taken. It is given back before the last byte of the answer leaves; `release` may come twice."""
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back: Callable[[], None] | None = give_back
+
+    def release(self) -> None:
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
+
+
+class Waiter:
+    """One request in line for a slot."""
+
+    def __init__(self, runner: Runner, knobs: Knobs) -> None:
+        self.runner, self.knobs = runner, knobs
+        self.turn = Event()
 
 
 class Runner:
@@ -43,9 +67,10 @@ class Runner:
         self.loaded = False
         self.running = 0
         self.max_running = 0
-        self.waiting: deque[Event] = deque()
+        self.waiting: deque[Waiter] = deque()
         self.expires_at = 0.0
         self.last_used = 0.0
+        self.asked_num_ctx: object = None  # what the request that loaded it wanted
 
     def idle(self) -> bool:
         return not self.running and not self.waiting
@@ -64,6 +89,9 @@ class Runners:
 
     def __init__(self) -> None:
         self.all: dict[str, Runner] = {}
+        self.running = 0  # of all models together
+        self.max_running = 0
+        self._slot_line: list[Waiter] = []
         self._load_line: deque[Event] = deque()
         self._loading = False
         self._changed = Event()
@@ -85,8 +113,13 @@ class Runners:
                 runner.loaded = False
 
     def reset_figures(self) -> None:
+        self.max_running = self.running
         for runner in self.all.values():
             runner.max_running = runner.running
+
+    def figures(self) -> dict[str, int]:
+        """The whole server, all models together."""
+        return {"running": self.running, "waiting": len(self._slot_line), "max_running": self.max_running}
 
     def ensure_loaded(self, model: Model, knobs: Knobs, left: Any) -> float:
         """Wait for the model to be in memory; returns the milliseconds it took. Raises ServerBusy, LeftWhileWaiting."""
@@ -139,28 +172,64 @@ class Runners:
         runner.expires_at = time.time() + knobs.keep_alive_ms / 1000
 
     @contextmanager
-    def slot(self, model: Model, knobs: Knobs, left: Any, keep_alive_s: float | None = None) -> Iterator[None]:
-        """One of the model's slots, first come first served, without a limit on who waits."""
+    def slot(self, model: Model, knobs: Knobs, left: Any, keep_alive_s: float | None = None) -> Iterator[Slot]:
+        """One of the model's slots, and one of the server's where it has a number of its own; first come first served.
+
+        Raises LeftWhileWaiting, and SlotTimeout where the knobs limit the wait.
+        """
         runner = self.of(model)
-        if runner.running >= knobs.slots or runner.waiting:
-            turn = Event()
-            runner.waiting.append(turn)
-            wait_any(None, turn, left)
-            if not turn.is_set():
-                runner.waiting.remove(turn)
-                raise LeftWhileWaiting
+        if runner.waiting or not self._free(runner, knobs):
+            self._wait_in_line(Waiter(runner, knobs), left)
         else:
-            runner.running += 1
-        runner.max_running = max(runner.max_running, runner.running)
+            self._take(runner)
+        slot = Slot(
+            lambda: self._give_back(runner, knobs.keep_alive_ms / 1000 if keep_alive_s is None else keep_alive_s)
+        )
         try:
-            yield
+            yield slot
         finally:
-            runner.last_used = time.time()
-            runner.expires_at = time.time() + (knobs.keep_alive_ms / 1000 if keep_alive_s is None else keep_alive_s)
-            if runner.waiting:
-                runner.waiting.popleft().set()  # the slot goes from hand to hand
+            slot.release()
+
+    def _free(self, runner: Runner, knobs: Knobs) -> bool:
+        return runner.running < knobs.slots and (not knobs.server_slots or self.running < knobs.server_slots)
+
+    def _take(self, runner: Runner) -> None:
+        runner.running += 1
+        self.running += 1
+        runner.max_running = max(runner.max_running, runner.running)
+        self.max_running = max(self.max_running, self.running)
+
+    def _wait_in_line(self, waiter: Waiter, left: Any) -> None:
+        waiter.runner.waiting.append(waiter)
+        self._slot_line.append(waiter)
+        wait_any(waiter.knobs.slot_wait_ms / 1000 or None, waiter.turn, left)
+        if waiter.turn.is_set():  # whoever called us has taken the slot for us
+            return
+        self._leave_line(waiter)
+        raise LeftWhileWaiting if left.is_set() else SlotTimeout
+
+    def _leave_line(self, waiter: Waiter) -> None:
+        waiter.runner.waiting.remove(waiter)
+        self._slot_line.remove(waiter)
+
+    def _give_back(self, runner: Runner, keep_alive_s: float) -> None:
+        runner.running -= 1
+        self.running -= 1
+        runner.last_used = time.time()
+        runner.expires_at = time.time() + keep_alive_s
+        self._call_next()
+        if keep_alive_s == 0 and runner.idle():
+            runner.loaded = False
+        self._changed.set()
+
+    def _call_next(self) -> None:
+        """Everybody in line whose slot is free now, in order; nobody overtakes on the way to the same model."""
+        full: set[str] = set()
+        for waiter in list(self._slot_line):
+            name = waiter.runner.model.name
+            if name not in full and self._free(waiter.runner, waiter.knobs):
+                self._leave_line(waiter)
+                self._take(waiter.runner)
+                waiter.turn.set()
             else:
-                runner.running -= 1
-                if keep_alive_s == 0:
-                    runner.loaded = False
-            self._changed.set()
+                full.add(name)

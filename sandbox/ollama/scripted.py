@@ -116,7 +116,10 @@ class ScriptedEngine:
     def run(self, job: Job, left: Any) -> Iterator[Event]:
         knobs = job.knobs
         prompt = count_prompt(job.messages, job.tools)
-        if prompt > knobs.num_ctx and not knobs.shift:
+        context = prompt
+        if job.model is not None:
+            context = knobs.window(job.model.modelfile_num_ctx, job.model.context, job.options.get("num_ctx"))
+        if prompt > context and not knobs.shift:
             raise EngineFailed(400, "the prompt is longer than the context length of the model")
         started = time.time()
         if knobs.delay_first_ms:
@@ -130,7 +133,7 @@ class ScriptedEngine:
                 # A real engine notices a departure at the next token, not in the middle of one.
                 gevent.sleep(knobs.delay_chunk_ms / 1000)
             if isinstance(event, Done):
-                event.prompt_tokens = min(prompt, knobs.num_ctx)
+                event.prompt_tokens = min(prompt, context)
                 event.prompt_ms = (prefilled - started) * 1000
                 event.eval_ms = (time.time() - prefilled) * 1000
             yield event
