@@ -1,7 +1,9 @@
 """The till's SQL: the same two moves in the words of each database.
 
 hold    wallet.held += amount where balance − held covers it; open the usage row
-settle  claim the open usage row; balance −= cost, held −= hold; one ledger entry for a cost above zero
+settle  claim the open usage row, by its hold; balance −= cost, held −= hold; one ledger entry for a cost above zero
+
+By its hold: a settlement that knows another one than `rehold` has set meanwhile would give back what was never held.
 
 SQLite and MariaDB take a statement per row and wallet (cheap there, or unavoidable); PostgreSQL takes a whole batch in
 one statement, which is what makes its cost per request small. A transaction locks all its wallets in one order: two
@@ -61,24 +63,8 @@ class Settlement(NamedTuple):
     def abandoned(cls, request: str, account_id: str, hold: int, provider: str, at: str) -> "Settlement":
         """The end of a request nobody runs any more, or that never began: nothing charged, the hold given back."""
         return cls(
-            request,
-            account_id,
-            hold,
-            "abandoned",
-            0,
-            0,
-            0,
-            False,
-            0,
-            provider,
-            "",
-            None,
-            None,
-            None,
-            at,
-            "system",
-            new_id(),
-        )
+            request, account_id, hold, "abandoned", 0, 0, 0, False, 0, provider, "", None, None, None, at, "system", new_id(),
+        )  # fmt: skip
 
 
 class Statements(Protocol):
@@ -126,7 +112,7 @@ class RowStatements:
         )
         self._claim = (
             f"UPDATE usage_records SET state = 'settled', outcome = {mark}, prompt_tokens = {mark}, cached_tokens = {mark}, answer_tokens = {mark}, "
-            f"estimated = {mark}, cost = {mark}, provider = {mark}, attempts = {mark}, waited_ms = {mark}, first_byte_ms = {mark}, duration_ms = {mark}, settled_at = {mark} WHERE id = {mark} AND state = 'open'"
+            f"estimated = {mark}, cost = {mark}, provider = {mark}, attempts = {mark}, waited_ms = {mark}, first_byte_ms = {mark}, duration_ms = {mark}, settled_at = {mark} WHERE id = {mark} AND state = 'open' AND hold = {mark}"
         )
         self._pay = f"UPDATE wallets SET balance = balance - {mark}, held = held - {mark}, seq = seq + {mark} WHERE account_id = {mark}"
         self._read = f"SELECT balance, seq FROM wallets WHERE account_id = {mark}"
@@ -177,7 +163,7 @@ class RowStatements:
         for s in sorted(settlements):
             told = (s.outcome, s.prompt_tokens, s.cached_tokens, s.answer_tokens, s.estimated, s.cost, s.provider)
             timed = (s.attempts, s.waited_ms, s.first_byte_ms, s.duration_ms, s.settled_at)
-            cursor.execute(self._claim, (*told, *timed, s.id))
+            cursor.execute(self._claim, (*told, *timed, s.id, s.hold))
             if cursor.rowcount == 1:
                 claimed[s.account_id].append(s)
         return claimed

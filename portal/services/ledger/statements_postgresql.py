@@ -29,7 +29,7 @@ WITH r AS (SELECT * FROM json_to_recordset(%s::json) AS x(id text, account_id te
      answer_tokens int, estimated bool, cost bigint, provider text, attempts text, waited_ms int, first_byte_ms int, duration_ms int, settled_at text, actor text, entry_id text)),
  claimed AS (UPDATE usage_records u SET state = 'settled', outcome = r.outcome, prompt_tokens = r.prompt_tokens, cached_tokens = r.cached_tokens,
      answer_tokens = r.answer_tokens, estimated = r.estimated, cost = r.cost, provider = r.provider, attempts = r.attempts, waited_ms = r.waited_ms, first_byte_ms = r.first_byte_ms, duration_ms = r.duration_ms,
-     settled_at = (r.settled_at || '+00')::timestamptz FROM r WHERE u.id = r.id AND u.state = 'open'
+     settled_at = (r.settled_at || '+00')::timestamptz FROM r WHERE u.id = r.id AND u.state = 'open' AND u.hold = r.hold
      RETURNING r.id, r.account_id, r.hold, r.cost, r.actor, r.entry_id, u.settled_at),
  sums AS (SELECT account_id, sum(cost) AS cost, sum(hold) AS hold, count(*) FILTER (WHERE cost > 0) AS entries FROM claimed GROUP BY account_id),
  locked AS (SELECT account_id FROM wallets WHERE account_id IN (SELECT account_id FROM sums) ORDER BY account_id FOR UPDATE),
