@@ -67,11 +67,8 @@ class Settings:
     """Everything that was set, for keys that rows name (`provider_key`)."""
 
     def provider_key(self, variable: str) -> str:
-        """A provider's key, from the variable its row names. Empty for none, and for what is no provider's business:
-        a row that could name SECRET_KEY would send it to whatever address the row has."""
-        if not re.fullmatch(r"[A-Z][A-Z0-9_]*_API_KEY", variable) or variable.startswith(("MYFATOORAH", "RESAYIL")):
-            return ""
-        return self.environment.get(variable, "").strip()
+        """A provider's key, from the variable its row names. Empty for none, and for what is no provider's business."""
+        return self.environment.get(variable, "").strip() if may_hold_a_provider_key(variable) else ""
 
     @property
     def production(self) -> bool:
@@ -134,6 +131,12 @@ def load_settings(environ: Mapping[str, str] | None = None, *, instance_dir: Pat
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def may_hold_a_provider_key(variable: str) -> bool:
+    """A row that could name SECRET_KEY would send it to whatever address the row has."""
+    named = re.fullmatch(r"[A-Z][A-Z0-9_]*_API_KEY", variable) is not None and len(variable) <= 60
+    return named and not variable.startswith(("MYFATOORAH", "RESAYIL"))
 
 
 def variable_names() -> tuple[str, ...]:

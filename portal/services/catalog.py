@@ -1,8 +1,8 @@
 """The one gate: may this caller use this model? For listing, routing and docs alike.
 
-A Catalog is a snapshot of the catalogue's rows (`catalog_rows`), plain data, remembered by each worker under a freshness
-token. A model that is disabled, unpriced, offered by no enabled provider or open to no plan does not exist here, under
-any spelling.
+A Catalog is a snapshot of the catalogue's rows (`catalog_rows`), plain data, remembered by each worker under a
+freshness token. A model that is disabled, unpriced, offered by no enabled provider or open to no plan does not exist
+here, under any spelling.
 """
 
 import datetime as dt
@@ -10,6 +10,7 @@ import difflib
 import time
 import unicodedata
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from flask_babel import LazyString
 
@@ -17,7 +18,6 @@ from portal import i18n
 from portal.clock import utcnow
 from portal.errors import CloudNotAllowed, ModelNotFound, ModelNotInPlan, PortalError, SimilarModelFound
 from portal.freshness import CACHE_SECONDS, UNSETTLED
-from portal.services.callers import Caller
 from portal.services.pricing import Rates
 
 
@@ -83,6 +83,35 @@ def spelling(name: str) -> str:
     return plain.removesuffix(":latest")
 
 
+def bare(name: str, *, cloud: bool = False) -> str:
+    """A name as servers have it, for comparing: without the registry, and at Ollama's cloud without its mark."""
+    plain = spelling(name).removeprefix("registry.ollama.ai/").removeprefix("library/")
+    if cloud:
+        base, _, tag = plain.rpartition(":")
+        if base and tag == "cloud":
+            return base
+        if base:
+            plain = base + ":" + tag.removesuffix("-cloud")
+    return plain.removesuffix(":latest")
+
+
+class Asker(Protocol):
+    """Whoever asks, as far as this gate goes."""
+
+    @property
+    def plan_rank(self) -> int: ...
+    @property
+    def local_only(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads a page: no key, but the same gate. Without a rank, what there is for the largest plan."""
+
+    plan_rank: int = 2**31
+    local_only: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Catalog:
     models: tuple[CatalogModel, ...]
@@ -97,12 +126,12 @@ class Catalog:
                 self._by_spelling[spelling(name)] = model
                 self._by_name[name] = model
 
-    def listing(self, caller: Caller) -> list[CatalogModel]:
+    def listing(self, caller: Asker) -> list[CatalogModel]:
         """What the caller may use now, in order of name."""
         now = utcnow()
         return [m for m in self.models if m.rates(now) is not None and _refusal(caller, m) is None]
 
-    def permit(self, caller: Caller, name: str) -> CatalogModel:
+    def permit(self, caller: Asker, name: str) -> CatalogModel:
         """The model, if it exists and the caller may use it.
 
         Raises ModelNotFound (with the nearest name the caller has), ModelNotInPlan (with the plan that has it),
@@ -125,11 +154,11 @@ class Catalog:
         return model
 
 
-def _refusal(caller: Caller, model: CatalogModel) -> type[PortalError] | None:
+def _refusal(caller: Asker, model: CatalogModel) -> type[PortalError] | None:
     """Why this caller may not use this model; None when they may. Nobody else decides it."""
     if model.plan_rank > caller.plan_rank:
         return ModelNotInPlan
-    if caller.local_only and model.location == "cloud":
+    if caller.local_only and (model.location == "cloud" or not model.home):
         return CloudNotAllowed
     return None
 
@@ -147,6 +176,11 @@ class CatalogMemory:
         if self._catalog is None or self._until < time.monotonic() or (token is not None and token != self._token):
             return None
         return self._catalog
+
+    @property
+    def token(self) -> bytes:
+        """What the snapshot was read under."""
+        return self._token
 
     def clear(self) -> None:
         self._catalog = None

@@ -1,29 +1,25 @@
 """The catalogue's rows read into a snapshot: what is offered now, where, with which abilities and at what price.
 
-Five small queries, off the hot path. What a probe found at a provider goes before what a model's own row says.
+Six small queries, off the hot path. What a probe found at a provider goes before what a model's own row says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import sqlalchemy as sa
 
 from portal.config import Settings
 from portal.extensions import db
-from portal.models import LanguageModel, ModelOffer, Plan, Price, Provider, Setting
-from portal.services.catalog import Catalog, CatalogModel, Offer
+from portal.models import LanguageModel, ModelOffer, Plan, Price, Provider
+from portal.services import tunables
+from portal.services.catalog import Catalog, CatalogModel, Offer, bare
 from portal.services.pricing import rates
-
-MARKUP = "markup_percent"
-MARKUP_PERCENT = 15
-"""Where no setting says otherwise (GW-02)."""
 
 
 def read_catalog(settings: Settings) -> Catalog:
     """Read the snapshot."""
     plans = {plan.id: plan for plan in db.session.scalars(sa.select(Plan))}
     providers = {p.id: p for p in db.session.scalars(sa.select(Provider).where(Provider.enabled))}
-    markup = db.session.get(Setting, MARKUP)
-    percent = MARKUP_PERCENT if markup is None else int(markup.value)
+    percent = tunables.get("markup_percent")
     offers: dict[str, list[tuple[ModelOffer, Provider]]] = {}
     for row in db.session.scalars(sa.select(ModelOffer).order_by(ModelOffer.id)):
         provider = providers.get(row.provider_id)
@@ -32,20 +28,30 @@ def read_catalog(settings: Settings) -> Catalog:
     prices: dict[str, list[Price]] = {}
     for price in db.session.scalars(sa.select(Price).order_by(Price.valid_from.desc())):
         prices.setdefault(price.model_id, []).append(price)
+    rows = db.session.scalars(sa.select(LanguageModel).order_by(LanguageModel.name)).all()
+    closed = {bare(row.name, cloud=True) for row in rows if row.plan_id is None}
     models = []
-    for model in db.session.scalars(
-        sa.select(LanguageModel)
-        .where(LanguageModel.enabled, LanguageModel.plan_id.is_not(None))
-        .order_by(LanguageModel.name)
-    ):
+    for model in rows:
+        if not model.enabled or model.plan_id is None:
+            continue
         found = [
             offer
             for row, provider in offers.get(model.id, [])
-            if (offer := _offer(settings, model, row, provider, prices.get(model.id, []), percent)) is not None
+            if not is_closed(row.upstream_name, closed)
+            and (offer := _offer(settings, model, row, provider, prices.get(model.id, []), percent)) is not None
         ]
-        if found and model.plan_id is not None:
+        if found:
             models.append(_model(model, plans[model.plan_id], found))
     return Catalog(tuple(models), upgrade_url=settings.base_url + "/billing")
+
+
+def is_closed(upstream_name: str, closed: Set[str]) -> bool:
+    """Whether a server would answer this name from a model that is open to no plan (MODEL-04), by whatever tag.
+
+    closed: the names of those, bare.
+    """
+    name = bare(upstream_name, cloud=True)
+    return name in closed or name.partition(":")[0] in closed
 
 
 def provider_url(provider: Provider, settings: Settings) -> str:
@@ -69,8 +75,9 @@ def _offer(
 ) -> Offer | None:
     """None where it has no price there, or the provider no address or no key."""
     url, key = provider_url(provider, settings), settings.provider_key(provider.key_variable)
-    own = [price for price in prices if price.provider == provider.name]
-    priced = own or [price for price in prices if not price.provider and provider.location == model.location]
+    # A price of the provider's own goes before the general one from its first day on, not before.
+    priced = [price for price in prices if price.provider == provider.name]
+    priced += [price for price in prices if not price.provider and provider.location == model.location]
     if not url or not priced or (provider.key_variable and not key):
         return None
     context = model.context_tokens if row.context_tokens is None else min(model.context_tokens, row.context_tokens)

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from flask import current_app
 
-from portal.clock import utcnow
 from portal.extensions import db
 from portal.models import Plan
-from portal.services.catalog import CatalogModel
+from portal.services.catalog import CatalogModel, Reader
 from portal.services.catalog_rows import read_catalog
 
 
@@ -20,19 +19,18 @@ def on_sale() -> Sequence[Plan]:
     return db.session.scalars(sa.select(Plan).where(Plan.enabled).order_by(Plan.rank)).all()
 
 
-def models(rank: int | None = None) -> list[CatalogModel]:
+def models(rank: int | None = None, *, local_only: bool = False) -> list[CatalogModel]:
     """The models one can use now: the smallest plan's first, our own before the cloud's, the lightest first.
 
-    rank: only those of plans up to this one.
+    rank: only what the gate gives a plan of this rank. local_only: only what it gives an account that stays here.
     """
-    now = utcnow()
-    usable = [m for m in read_catalog(current_app.config["PORTAL"]).models if m.rates(now) is not None]
+    reader = Reader(local_only=local_only) if rank is None else Reader(rank, local_only)
     return sorted(
-        (m for m in usable if rank is None or m.plan_rank <= rank),
+        read_catalog(current_app.config["PORTAL"]).listing(reader),
         key=lambda m: (m.plan_rank, m.location != "local", m.context_tokens, m.name),
     )
 
 
-def first_model(rank: int) -> str | None:
+def first_model(rank: int, *, local_only: bool = False) -> str | None:
     """The name of a model this plan can chat with, for ready-to-paste examples; None while no server is switched on."""
-    return next((m.name for m in models(rank) if "completion" in m.capabilities), None)
+    return next((m.name for m in models(rank, local_only=local_only) if "completion" in m.capabilities), None)

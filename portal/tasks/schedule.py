@@ -25,7 +25,10 @@ class Chore(NamedTuple):
     every: int
 
 
-TIMETABLE = (Chore("portal.tasks.gateway.sweep_abandoned", 15),)
+TIMETABLE = (
+    Chore("portal.tasks.gateway.sweep_abandoned", 15),
+    Chore("portal.tasks.routing.probe_providers", 60),
+)
 
 
 def reconcile(scheduler: Scheduler) -> None:

@@ -13,7 +13,7 @@ from rq.queue import Queue
 
 from portal import create_app
 from portal.extensions import db
-from portal.tasks import gateway as _gateway  # noqa: F401  (imported once, in the parent)
+from portal.tasks import gateway as _gateway, routing as _routing  # noqa: F401  (imported once, in the parent)
 
 
 class PortalWorker(Worker):

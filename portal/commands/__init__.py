@@ -8,6 +8,7 @@ from flask import Flask, current_app
 from flask_babel import force_locale
 
 from portal import money
+from portal.commands import prices, providers
 from portal.extensions import db
 from portal.ids import new_id
 from portal.models import Account, User
@@ -16,7 +17,8 @@ from portal.services.gateway import sweep as sweeping
 
 
 def init_app(app: Flask) -> None:
-    for command in (seed, ledger_check, create_admin, create_key, credit, sweep, scheduler):
+    own = (seed, ledger_check, create_admin, create_key, credit, sweep, scheduler)
+    for command in (*own, providers.group, prices.prices, prices.setting):
         app.cli.add_command(command)
 
 

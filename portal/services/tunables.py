@@ -1,0 +1,60 @@
+"""What operators tune while the portal runs: each with type, bounds and meaning. Rows of `models.setting`.
+
+What a machine or a secret decides is the environment's (`config`). Who changed what and when is the audit log's.
+"""
+
+from typing import NamedTuple
+
+from portal.extensions import db
+from portal.freshness import changing
+from portal.models import Setting
+
+
+class Tunable(NamedTuple):
+    """A whole number. meaning: for the operator, with its unit."""
+
+    default: int
+    low: int
+    high: int
+    meaning: str
+
+
+TUNABLES = {
+    "markup_percent": Tunable(
+        15, 0, 1000, "percent added to what a provider asks, where a price is cost-plus: $0.10 costs $0.115 at 15"
+    ),
+}
+
+
+class UnknownTunable(LookupError):
+    """There is no setting of this name."""
+
+
+class BadValue(ValueError):
+    """`str()` says what it must be."""
+
+
+def get(name: str) -> int:
+    """The value in force. Raises UnknownTunable."""
+    if name not in TUNABLES:
+        raise UnknownTunable(name)
+    row = db.session.get(Setting, name)
+    return TUNABLES[name].default if row is None else int(row.value)
+
+
+def put(name: str, text: str) -> int:
+    """Set it, on every worker at once. text: as typed. Raises UnknownTunable, BadValue; commits."""
+    if name not in TUNABLES:
+        raise UnknownTunable(name)
+    tunable = TUNABLES[name]
+    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else -1
+    if not tunable.low <= value <= tunable.high:
+        raise BadValue(f"{name} must be a whole number from {tunable.low} to {tunable.high}, not {text!r}")
+    with changing("catalog"):
+        row = db.session.get(Setting, name)
+        if row is None:
+            db.session.add(Setting(name=name, value=value))
+        else:
+            row.value = value
+        db.session.commit()
+    return value
