@@ -2,7 +2,8 @@
 
 A place is taken, durably, before the call leaves, and given back only by a call that never left; whoever dies between
 the two has used it, so that more never leave than the limit says. The day is a row of its own: at midnight nothing has
-to be reset. Knows no provider and no request; it is plain SQL on an engine, for greenlets, threads and tasks alike.
+to be reset. Knows no provider and no request. Needs an app context; each function is a short transaction of its own, for
+greenlets, threads and tasks alike.
 """
 
 import datetime as dt
@@ -11,21 +12,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from portal import clock
+from portal.extensions import db
 from portal.models import CloudDay
 from portal.services import events
 from portal.services.insertion import insert_missing
 
 WARN_PERCENT = 80
-
-
-@dataclass(slots=True)
-class BudgetPlace:
-    """One request's place in a day's budget."""
-
-    day: dt.date
-    used: int
-    """Of that day, with this one."""
-    given_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +36,9 @@ class BudgetState:
         return self.used >= self.limit
 
 
-def take(engine: sa.Engine, limit: int) -> BudgetPlace | None:
-    """A place in today's budget, durable when this returns; None when there is none left, or the limit is 0 (off).
+def take(limit: int) -> dt.date | None:
+    """Take a place in today's budget, durable when this returns. Returns the day it is of, for `give_back`; None when
+    there is none left, or the limit is 0 (off).
 
     Records the events of 80 % and 100 % in the same transaction, each once a day, whichever way they were reached: also
     a limit that was lowered below what is used.
@@ -54,51 +47,48 @@ def take(engine: sa.Engine, limit: int) -> BudgetPlace | None:
     if limit <= 0:
         return None
     day = clock.kuwait_day()
-    row = _read(engine, day)
+    row = _read(day)
     if row is None:
         # In a transaction of its own: with the UPDATE behind it in the same one, two processes that open the day
         # together would each wait on MariaDB for what the other has locked.
-        with engine.begin() as connection:
+        with db.engine.begin() as connection:
             insert_missing(connection, CloudDay, {"day": day, "used": 0, "warned": False, "exhausted": False})
     elif row.used >= limit and row.exhausted:
         return None  # all day long, and without a write lock
-    with engine.begin() as connection:
+    with db.engine.begin() as connection:
         one_more = sa.update(CloudDay).where(CloudDay.day == day, CloudDay.used < limit).values(used=CloudDay.used + 1)
         taken = connection.execute(one_more).rowcount == 1
-        used = _tell(connection, day, limit)
-    return BudgetPlace(day, used) if taken else None
+        _tell(connection, day, limit)
+    return day if taken else None
 
 
-def give_back(engine: sa.Engine, place: BudgetPlace) -> bool:
-    """For exactly the call that never left: its place is free again, on the day it was taken from.
+def give_back(day: dt.date) -> bool:
+    """For exactly the call that never left, once: its place is free again, on the day it was taken from.
 
-    Returns whether it was given back now; a second time changes nothing. What was told (80 %, 100 %) stays told.
+    What was told (80 %, 100 %) stays told. Returns whether there was a place to give back.
     Raises sqlalchemy.exc.DBAPIError when the database can't be written: the place then stays used.
     """
-    if place.given_back:
-        return False
-    place.given_back = True  # before it is: where the commit's answer is lost, one place too few beats one too many
-    one_less = sa.update(CloudDay).where(CloudDay.day == place.day, CloudDay.used > 0).values(used=CloudDay.used - 1)
-    with engine.begin() as connection:
+    one_less = sa.update(CloudDay).where(CloudDay.day == day, CloudDay.used > 0).values(used=CloudDay.used - 1)
+    with db.engine.begin() as connection:
         return connection.execute(one_less).rowcount == 1
 
 
-def state(engine: sa.Engine, limit: int) -> BudgetState:
+def state(limit: int) -> BudgetState:
     """How much of today's budget is used, and when the next one begins. Takes no lock."""
     now = clock.utcnow()
     day = clock.kuwait_day(now)
-    row = _read(engine, day)
+    row = _read(day)
     return BudgetState(0 if row is None else row.used, limit, day, clock.next_kuwait_midnight(now))
 
 
-def _read(engine: sa.Engine, day: dt.date) -> sa.Row[int, bool] | None:
+def _read(day: dt.date) -> sa.Row[int, bool] | None:
     query = sa.select(CloudDay.used, CloudDay.exhausted).where(CloudDay.day == day)
-    with engine.connect().execution_options(sqlite_read_only=True) as connection:
+    with db.engine.connect().execution_options(sqlite_read_only=True) as connection:
         return connection.execute(query).one_or_none()
 
 
-def _tell(connection: sa.Connection, day: dt.date, limit: int) -> int:
-    """Record what has been reached and was not told yet. Returns how much is used."""
+def _tell(connection: sa.Connection, day: dt.date, limit: int) -> None:
+    """Record what has been reached and was not told yet."""
     query = sa.select(CloudDay.used, CloudDay.warned, CloudDay.exhausted).where(CloudDay.day == day)
     used, warned, exhausted = connection.execute(query).one()
     at_warning = -(-limit * WARN_PERCENT // 100)
@@ -112,4 +102,3 @@ def _tell(connection: sa.Connection, day: dt.date, limit: int) -> int:
         claim = sa.update(CloudDay).where(CloudDay.day == day, flag.is_(False)).values({flag: True})
         if connection.execute(claim).rowcount == 1:
             events.record(connection, kind, day.isoformat(), day=day.isoformat(), used=used, limit=limit)
-    return int(used)

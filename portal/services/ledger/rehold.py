@@ -11,6 +11,7 @@ import time
 
 import sqlalchemy as sa
 
+from portal.extensions import db
 from portal.models import Usage, Wallet
 from portal.services.ledger.till import TillAway
 
@@ -20,7 +21,6 @@ PATIENCE_SECONDS = 12.0
 
 
 def rehold(
-    engine: sa.Engine,
     request_id: str,
     account_id: str,
     old_amount: int,
@@ -29,13 +29,12 @@ def rehold(
     provider: str,
     location: str,
     failover: bool,
-    rate_in: int,
-    rate_out: int,
-    rate_cached: int,
+    rates: tuple[int, int, int],
 ) -> bool:
-    """Give the open request another hold and another way; durable when this returns True.
+    """Give the open request another hold and another way; durable when this returns True. Needs an app context.
 
-    Amounts are milli-credits, rates milli-credits for a million tokens. More is set aside only where the wallet covers
+    Amounts are milli-credits. rates: of prompt, of cached prompt and of answer, in milli-credits for a million tokens
+    (`pricing.Rates` is such a tuple). More is set aside only where the wallet covers
     it; less is always possible. Returns False, and changes nothing, when the wallet doesn't cover it, when the request
     is not open, or when its hold is not old_amount.
     Raises TillAway when the database can't be written. Then nobody knows which of the two amounts is on hold: settle at
@@ -45,7 +44,7 @@ def rehold(
         raise ValueError("a hold is never below zero")
     way = {
         "provider": provider, "location": location, "failover": failover,
-        "rate_in": rate_in, "rate_out": rate_out, "rate_cached": rate_cached,
+        "rate_in": rates[0], "rate_cached": rates[1], "rate_out": rates[2],
     }  # fmt: skip
     row = sa.and_(Usage.id == request_id, Usage.account_id == account_id, Usage.state == "open")
     change = sa.update(Usage).where(row, Usage.hold == old_amount).values(hold=new_amount, **way)
@@ -57,7 +56,7 @@ def rehold(
     in_doubt, deadline = False, time.monotonic() + PATIENCE_SECONDS
     for attempt in range(TRIES):
         try:
-            with engine.connect() as connection:
+            with db.engine.connect() as connection:
                 if connection.execute(change).rowcount == 1:
                     if connection.execute(move).rowcount != 1:
                         return False  # leaving without a commit undoes the row
