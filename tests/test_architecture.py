@@ -48,8 +48,6 @@ NOT_BUILT_YET = {
     "key_budget_exceeded",  # spend caps of keys (KEY-06)
     "model_not_allowed_for_key",
     "address_not_allowed",
-    "queue_full",  # the line in front of the local servers (QUEUE-02)
-    "cloud_budget_exhausted",  # CLOUD-02
 }
 
 

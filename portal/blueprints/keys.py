@@ -39,7 +39,10 @@ def create() -> Page:
         form.show(refused.problems)
         return _list(form), 422
     return render_template(
-        "keys/created.html", key=new.row, secret=new.secret, model=plans.first_model(caller.account.plan.rank)
+        "keys/created.html",
+        key=new.row,
+        secret=new.secret,
+        model=plans.first_model(caller.account.plan.rank, local_only=caller.account.local_only),
     )
 
 

@@ -8,14 +8,15 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import sqlalchemy as sa
+from flask import current_app
 
 from portal.clock import utcnow
 from portal.errors import AccessDenied
 from portal.extensions import db
 from portal.freshness import changing
 from portal.models import Account, Membership
-from portal.services import plans
-from portal.services.catalog import CatalogModel
+from portal.services.catalog import CatalogModel, Reader
+from portal.services.catalog_rows import read_catalog
 from portal.services.pricing import Rates
 
 MAY_CHANGE = ("owner", "admin")
@@ -47,7 +48,7 @@ class Whereabouts(NamedTuple):
     twins: tuple[Twin, ...]
     """The plan's models that could move."""
     cloud: tuple[str, ...]
-    """The plan's models that run in the cloud alone: what the switch hides."""
+    """The plan's models that can be had in the cloud alone: what the switch hides."""
 
     @property
     def factors(self) -> tuple[Fraction, Fraction] | None:
@@ -58,13 +59,15 @@ class Whereabouts(NamedTuple):
 
 def whereabouts(account: Account, user_id: str) -> Whereabouts:
     """What the settings page tells this person of this account."""
-    usable = plans.models(account.plan.rank)
+    catalog = read_catalog(current_app.config["PORTAL"])
+    usable = catalog.listing(Reader(account.plan.rank))
+    staying = {model.name for model in catalog.listing(Reader(account.plan.rank, local_only=True))}
     return Whereabouts(
         local_only=account.local_only,
         may_change=_may_change(account.id, user_id),
         moves=account.plan.failover,
         twins=tuple(twin for model in usable if (twin := _twin(model)) is not None),
-        cloud=tuple(model.name for model in usable if model.location == "cloud"),
+        cloud=tuple(model.name for model in usable if model.name not in staying),
     )
 
 

@@ -16,7 +16,7 @@ VALUES: dict[str, Any] = {
 CONTRACT = {
     "invalid_request": 400, "context_length_exceeded": 400, "unsupported_capability": 400, "missing_api_key": 401,
     "invalid_api_key": 401, "key_expired": 401, "key_revoked": 401, "insufficient_credits": 402,
-    "model_not_in_plan": 403,
+    "model_not_in_plan": 403, "queue_full": 503, "cloud_budget_exhausted": 503,
     "scope_missing": 403, "account_suspended": 403, "model_not_found": 404, "not_found": 404, "request_too_large": 413,
     "rate_limit_exceeded": 429, "credits_on_hold": 429, "upstream_error": 502, "upstream_timeout": 504,
     "no_provider": 503,
