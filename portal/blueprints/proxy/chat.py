@@ -71,6 +71,7 @@ class ChatDoor:
         request = new_id()
         logs.request_id.set("req_" + request)
         headers: Headers = [("x-request-id", "req_" + request), *self._headers]
+        course: Course | None = None
         try:
             process = self.process()
             identity = identify(process, environ.get("HTTP_AUTHORIZATION"))  # strangers get no memory for a body
@@ -85,6 +86,8 @@ class ChatDoor:
                 return self._stream(course, headers, environ, start_response)
             return self._buffered(course, headers, environ, start_response)
         except PortalError as error:
+            if course is not None:
+                headers += dialect.way_headers(course.ticket)
             return self._refuse(error, headers, environ, start_response, started)
         except CustomerLeft:
             raise  # nobody is there to answer; the server closes the connection and says nothing

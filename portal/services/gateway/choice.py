@@ -5,6 +5,9 @@ is set aside only for a request that has a slot or a place.
 """
 
 import datetime as dt
+import logging
+
+import sqlalchemy as sa
 
 from portal.clock import seconds_to_kuwait_midnight, utcnow
 from portal.errors import (
@@ -14,6 +17,7 @@ from portal.errors import (
     NoProvider,
     PortalError,
     QueueFull,
+    ServiceUnavailable,
 )
 from portal.services import budget
 from portal.services.gateway.holding import hold
@@ -21,6 +25,7 @@ from portal.services.gateway.process import GatewayProcess
 from portal.services.gateway.ticket import Ticket
 from portal.services.routing.line import NEVER, Place, Pool, Refused
 
+log = logging.getLogger("portal.gateway")
 LOOK_AGAIN_SECONDS = 5
 """What is told where nobody knows better."""
 
@@ -42,7 +47,14 @@ def choose(process: GatewayProcess, ticket: Ticket, place: Place | None, refused
             try:
                 to_cloud(process, ticket, ticket.ways.twin)
                 return
-            except (CloudBudgetExhausted, QueueFull, NoProvider, InsufficientCredits, CreditsOnHold):
+            except (
+                CloudBudgetExhausted,
+                QueueFull,
+                NoProvider,
+                ServiceUnavailable,
+                InsufficientCredits,
+                CreditsOnHold,
+            ):
                 pass  # it waits for its turn at the local price, as it would without a twin
         if refused is not None and refused.why == "over":
             place = process.line.place(ticket.id, home, ticket.caller.priority)
@@ -85,18 +97,30 @@ def to_cloud(process: GatewayProcess, ticket: Ticket, pool: Pool) -> None:
         process.line.leave(place)
         ticket.place = ticket.budget_day = None
         ticket.limit, ticket.location = before, ticket.model.location
-        with process.writing():
-            budget.give_back(day)
+        give_back(process, day)
         raise
 
 
 def take_budget(process: GatewayProcess) -> dt.date:
-    """Raises CloudBudgetExhausted."""
-    with process.writing():
-        day = budget.take(process.settings.cloud_daily_limit)
+    """One of the day's cloud requests; returns the day. Raises CloudBudgetExhausted, or ServiceUnavailable without a database."""
+    try:
+        with process.writing():
+            day = budget.take(process.settings.cloud_daily_limit)
+    except sa.exc.SQLAlchemyError as error:
+        log.error("the cloud's budget can't be asked", exc_info=error)
+        raise ServiceUnavailable(retry_after=LOOK_AGAIN_SECONDS) from error
     if day is None:
         raise CloudBudgetExhausted(retry_after=seconds_to_kuwait_midnight())
     return day
+
+
+def give_back(process: GatewayProcess, day: dt.date) -> None:
+    """For a call that never left. Without a database it stays used: one too few beats one too many."""
+    try:
+        with process.writing():
+            budget.give_back(day)
+    except sa.exc.SQLAlchemyError as error:
+        log.error("a place in the cloud's budget is not given back", exc_info=error)
 
 
 def refusal(refused: Refused | None) -> PortalError:

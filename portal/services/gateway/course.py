@@ -15,7 +15,7 @@ from portal.clock import utcnow
 from portal.errors import NoProvider, PortalError, QueueFull
 from portal.ids import new_id
 from portal.providers.llm.upstream import Connection, UpstreamAway
-from portal.services import budget, provider_health
+from portal.services import provider_health
 from portal.services.gateway import choice
 from portal.services.gateway.exchange import BufferedExchange, StreamExchange
 from portal.services.gateway.process import GatewayProcess
@@ -23,6 +23,7 @@ from portal.services.gateway.settlement import settle
 from portal.services.gateway.ticket import Ticket
 from portal.services.gateway.upstream_refusal import Fault, fault
 from portal.services.ledger.rehold import rehold
+from portal.services.ledger.till import TillAway
 from portal.services.routing.line import Place, Pool
 
 log = logging.getLogger("portal.gateway")
@@ -150,10 +151,10 @@ class Course:
             self.process.later(provider_health.missing, offer.provider, ticket.model.name)
         elif found is Fault.ACCOUNT:
             status = self._exchange.reader.status if self._exchange is not None else 0
-            self._leave("fault", rest_seconds=ACCOUNT_REST_SECONDS)
+            self._leave("fault", rest_seconds=ACCOUNT_REST_SECONDS, reason=f"our account was refused ({status})")
             self.process.later(provider_health.account_refused, offer.provider, status)
         else:
-            self._leave("fault")
+            self._leave("fault", reason=found.words)
 
     def _next(self) -> bool:
         """A slot or a place at a server not yet tried; whether there is one."""
@@ -197,8 +198,7 @@ class Course:
             return True
         if place is not None:
             self.process.line.leave(place)
-        with self.process.writing():
-            budget.give_back(day)
+        choice.give_back(self.process, day)
         return False
 
     def _back_home(self) -> bool:
@@ -221,17 +221,14 @@ class Course:
         if rates is None:
             return False
         ticket.price(rates, location)
-        with self.process.writing():
-            done = rehold(
-                ticket.id,
-                ticket.caller.account_id,
-                old[2],
-                ticket.amount,
-                provider=place.server,
-                location=location,
-                failover=ticket.failed_over,
-                rates=rates,
-            )
+        try:
+            with self.process.writing():
+                done = rehold(
+                    ticket.id, ticket.caller.account_id, old[2], ticket.amount,
+                    provider=place.server, location=location, failover=ticket.failed_over, rates=rates,
+                )  # fmt: skip
+        except TillAway:
+            done = False
         if not done:
             ticket.rates, ticket.location, ticket.amount = old
         return done
@@ -239,7 +236,7 @@ class Course:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Exactly once: the slot or place given back, the connection kept or cut, the books settled, the line logged."""
+        """Exactly once: connection and slot given back, the books settled, the line logged."""
         if self._settled:
             return
         self._settled = True
@@ -267,10 +264,10 @@ class Course:
             told["attempts"] = json.dumps(ticket.attempts)
         logs.write("portal.gateway", "answered", told)
 
-    def _leave(self, verdict: str, *, rest_seconds: int = 0) -> None:
+    def _leave(self, verdict: str, *, rest_seconds: int = 0, reason: str = "") -> None:
         place, self.ticket.place = self.ticket.place, None
         if place is not None:
-            self.process.line.leave(place, verdict, rest_seconds=rest_seconds)
+            self.process.line.leave(place, verdict, rest_seconds=rest_seconds, reason=reason)
 
     def _return_connection(self) -> None:
         """Kept after a clean end, else cut, which stops the generation. Before the slot is given back, so that the
@@ -283,5 +280,4 @@ class Course:
         """The call never left, or was refused at the cloud's door."""
         day, self.ticket.budget_day = self.ticket.budget_day, None
         if day is not None and not self.ticket.sent_to_cloud:
-            with self.process.writing():
-                budget.give_back(day)
+            choice.give_back(self.process, day)

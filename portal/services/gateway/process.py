@@ -48,8 +48,8 @@ class GatewayProcess:
         self.pid = os.getpid()
         self.scripts = open_scripts(self.settings.redis_url)
         with app.app_context():
-            self._engine = db.engine
-        self.till = Till(self._engine)
+            self.engine = db.engine
+        self.till = Till(self.engine)
         self.caller_memory = CallerMemory()
         self.catalog_memory = CatalogMemory()
         self.ways = WaysMemory()
@@ -84,7 +84,7 @@ class GatewayProcess:
         try:
             self.till.retry_settlements()
             self._write_sign_of_life()
-            with self._engine.begin() as connection:
+            with self.engine.begin() as connection:
                 connection.execute(sa.delete(models.GatewayProcess).where(models.GatewayProcess.id == self.id))
         except sa.exc.SQLAlchemyError as error:
             log.warning("no farewell written", extra={"error": type(error).__name__})
@@ -123,9 +123,9 @@ class GatewayProcess:
         except Exception as error:
             log.error("not noted", exc_info=error, extra={"what": what.__name__})
 
-    def _server_rested(self, server: str, seconds: int) -> None:
-        log.warning("server rests", extra={"provider": server, "seconds": seconds})
-        self.later(provider_health.rested, server, "it failed several requests in a row", seconds)
+    def _server_rested(self, server: str, reason: str, seconds: int) -> None:
+        log.warning("server rests", extra={"provider": server, "reason": reason, "seconds": seconds})
+        self.later(provider_health.rested, server, reason, seconds)
 
     def _server_recovered(self, server: str) -> None:
         log.warning("server is back", extra={"provider": server})
@@ -141,7 +141,7 @@ class GatewayProcess:
 
     def _write_sign_of_life(self) -> None:
         process = models.GatewayProcess
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             seen = connection.execute(sa.update(process).where(process.id == self.id).values(seen_at=database_now()))
             if not seen.rowcount:
                 # At the start; and after minutes without a database, when the sweep had cleared the row away: without
@@ -157,7 +157,7 @@ class GatewayProcess:
         used, self.keys_used = self.keys_used, set()
         key = models.ApiKey
         try:
-            with self._engine.begin() as connection:
+            with self.engine.begin() as connection:
                 ids = sorted(used)
                 for start in range(0, len(ids), AT_ONCE):
                     some = sa.update(key).where(key.id.in_(ids[start : start + AT_ONCE]))

@@ -16,6 +16,8 @@ from portal.services.pricing import Rates
 from portal.services.routing.line import Place
 from portal.services.routing.ways import Ways
 
+FREE = Rates(0, 0, 0)
+
 
 @dataclass(slots=True)
 class Ticket:
@@ -32,7 +34,7 @@ class Ticket:
     """None when the store was away and requests are let through."""
     may_fail_over: bool
     """Plan, key, account and request let it go to the model's cloud twin."""
-    rates: Rates = Rates(0, 0, 0)
+    rates: Rates = FREE
     amount: int = 0
     location: str = "local"
     """Where it is answered, and whose price it pays."""

@@ -42,9 +42,25 @@ class Fault(Enum):
     """The operator's cloud account was refused: its key, money, plan or quota."""
 
     @property
+    def words(self) -> str:
+        """For the staff, where a server rests because of it."""
+        return _WORDS[self]
+
+    @property
     def another_may_do(self) -> bool:
         """Whether the request is worth another server: one that took too long has had its time already."""
         return self is not Fault.TIMED_OUT
+
+
+_WORDS = {
+    Fault.UNREACHED: "it could not be reached",
+    Fault.FAILED: "it hung up or spoke nonsense",
+    Fault.TIMED_OUT: "it took too long",
+    Fault.ERROR: "it answered with errors",
+    Fault.BUSY: "it said that it is busy",
+    Fault.MISSING: "it has not got the model",
+    Fault.ACCOUNT: "our account was refused",
+}
 
 
 def fault(outcome: str, status: int, location: str) -> Fault | None:

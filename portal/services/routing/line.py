@@ -99,8 +99,8 @@ class Place:
             self.changed.set()
 
 
-Rested = Callable[[str, int], None]
-"""(server, seconds)"""
+Rested = Callable[[str, str, int], None]
+"""(server, reason in words, seconds)"""
 
 
 class Line:
@@ -111,7 +111,7 @@ class Line:
         scripts: Scripts,
         process_id: str,
         *,
-        rested: Rested = lambda server, seconds: None,
+        rested: Rested = lambda server, reason, seconds: None,
         recovered: Callable[[str], None] = lambda server: None,
         length: int = 100,
         lease_seconds: float = LEASE_SECONDS,
@@ -183,11 +183,11 @@ class Line:
             return Refused(*refused)
         return None
 
-    def leave(self, place: Place, verdict: str = "none", *, rest_seconds: int = 0) -> None:
+    def leave(self, place: Place, verdict: str = "none", *, rest_seconds: int = 0, reason: str = "") -> None:
         """Give the slot or the place back; nothing happens where that was done.
 
         verdict: `ok` (the server answered), `fault` (it did not), `none` (nothing to say about the server).
-        rest_seconds: with a fault after which it must rest at once, for at least so long.
+        rest_seconds: with a fault after which it must rest at once, for at least so long. reason: of a fault, in words.
         """
         if self._places.pop(place.member, None) is None:
             return
@@ -203,8 +203,8 @@ class Line:
         words = (
             place.member, place.server, verdict, held_ms, self._lease_ms, faults, rest * 1000, longest * 1000,
         )  # fmt: skip
-        if not self._tell(LEAVE, words, partial(self._heard, place.server)):
-            self._left_alone(place, verdict, rest_seconds)
+        if not self._tell(LEAVE, words, partial(self._heard, place.server, reason)):
+            self._left_alone(place, verdict, rest_seconds, reason)
 
     def _tell(self, script: Any, words: tuple[Word, ...], heard: Callable[[Any], None] | None = None) -> bool:
         """Whether the store could be told."""
@@ -214,17 +214,17 @@ class Line:
             return False
         return True
 
-    def _heard(self, server: str, told: Any) -> None:
+    def _heard(self, server: str, reason: str, told: Any) -> None:
         if told[0] == 1:
-            self._rested(server, told[1] // 1000)
+            self._rested(server, reason, told[1] // 1000)
         elif told[0] == 2:
             self._recovered(server)
 
-    def _left_alone(self, place: Place, verdict: str, rest_seconds: int) -> None:
+    def _left_alone(self, place: Place, verdict: str, rest_seconds: int, reason: str) -> None:
         self._is_away()
         seconds = self._alone.left(place, verdict, rest_seconds)
         if seconds:
-            self._rested(place.server, seconds)
+            self._rested(place.server, reason, seconds)
 
     # -- all of them ---------------------------------------------------------------------------------------------------
 

@@ -107,7 +107,10 @@ local function queue(servers, score, own, member)
       if has(pool, server) then
         waiting = waiting + redis.call('ZCARD', 'line:wait:' .. pool)
         local rank = pool == own and redis.call('ZRANK', 'line:wait:' .. pool, member)
-        ahead = ahead + (rank or redis.call('ZCOUNT', 'line:wait:' .. pool, '-inf', '(' .. string.format('%.0f', score)))
+        if not rank then
+          rank = redis.call('ZCOUNT', 'line:wait:' .. pool, '-inf', '(' .. string.format('%.0f', score))
+        end
+        ahead = ahead + rank
         break
       end
     end

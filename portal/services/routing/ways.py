@@ -1,6 +1,6 @@
 """Where a request may go at all: the servers at the model's home that can do what it asks, and its cloud twin's.
 
-Worked out once a model and kind of request, and remembered as long as the catalogue's snapshot: the hot path looks it up.
+Worked out once a model and kind of request, and remembered as long as the catalogue's snapshot; the hot path looks up.
 """
 
 import datetime as dt
