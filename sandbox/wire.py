@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import select
 import socket as plain_socket
 import struct
 import time
@@ -115,22 +114,6 @@ class Peer:
         self._reader.kill(block=False)
         with contextlib.suppress(OSError):
             self.sock.close()
-
-
-def notice_departures(peers: Iterable[Peer]) -> None:
-    """Ask the kernel which of these clients have gone, and do not wait for the loop to come round to each of them.
-
-    A client that leaves and at once asks again elsewhere was counted twice when its new request was read first.
-    """
-    by_number = {peer.sock.fileno(): peer for peer in peers if not peer.left.is_set()}
-    by_number.pop(-1, None)  # closed already
-    signs = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
-    poll = select.poll()
-    for number in by_number:
-        poll.register(number, signs)
-    for number, seen in poll.poll(0) if by_number else ():
-        if seen & signs:
-            by_number[number].gone()
 
 
 class Request:

@@ -52,6 +52,7 @@ FAULTS_MID = {
 }
 _ALIASES = {
     "html_502": "502_html", "not_found": "404", "bad_request": "400", "buffered_repeat_guard": "silent_end",
+    "500": "crash_before", "reset": "reset_before", "stall": "stall_before",
 }  # fmt: skip
 FRAMINGS = ("event", "split", "batch", "drip")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gevent.event import Event
 
 from sandbox.journal import Journal
-from sandbox.wire import Exchange, PeerLeft, notice_departures
+from sandbox.wire import Exchange, PeerLeft
 
 from .catalogue import SMALL, Catalogue, Model
 from .job import Engine
@@ -82,7 +82,6 @@ class OllamaServer:
             else:
                 exchange.answer_json(404, {"error": "there are /__control and /__requests"})
             return
-        notice_departures(other.peer for other in self._open)
         entry = self.journal.open(exchange, path, call=path in routes.CALLS)
         exchange.before_last.append(lambda: self.journal.over(entry))
         exchange.peer.when_left = lambda: self.journal.over(entry)

@@ -45,12 +45,22 @@ def body(question: str = "Hello", **more: Any) -> dict[str, Any]:
 class Call:
     """One request whose answer is read as it comes."""
 
-    def __init__(self, sandbox: SandboxProcess, path: str = CHAT, asked: Any = None, server: str = "ollama") -> None:
+    def __init__(
+        self,
+        sandbox: SandboxProcess,
+        path: str = CHAT,
+        asked: Any = None,
+        server: str = "ollama",
+        key: str | None = None,
+    ) -> None:
         parts = urlsplit(sandbox.server_url(server) + path)
         self.connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
         method = "GET" if asked is None else "POST"
         data = asked if isinstance(asked, bytes | None) else json.dumps(asked).encode()
-        self.connection.request(method, parts.path, data, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        self.connection.request(method, parts.path, data, headers)
 
     def __enter__(self) -> Call:
         return self

@@ -1,5 +1,6 @@
 """The process itself: several servers in one, starting, refusing to start, and never staying behind."""
 
+import http.client
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.process import ROOT, SandboxError, SandboxProcess
-from tests.sandbox.client import ask, body
+from tests.sandbox.client import Call, ask, body
 
 
 def alive(pid: int) -> bool:
@@ -38,6 +39,41 @@ def test_two_servers_in_one_process_know_nothing_of_each_other() -> None:
         assert len(sandbox.chats()) == len(sandbox.chats(server="ollama-2")) == 1
         pid = sandbox.pid
     assert not alive(pid)
+
+
+def test_one_of_two_sandboxes_can_be_killed_and_come_back_where_it_was() -> None:
+    """OPS-01: a server that is gone by `kill -9` while another goes on, each on a port of its own."""
+    with SandboxProcess() as one, SandboxProcess(clouds=("ollama-cloud", "other-cloud")) as other:
+        assert one.url != other.url
+        address, pid = one.url, one.pid
+        one.control(tokens=1000, delay_chunk_ms=20)
+        call = Call(one, asked=body(stream=True))
+        call.first_line()
+        one.kill()
+        assert not alive(pid)
+        with pytest.raises((http.client.HTTPException, ConnectionError)):
+            call.answer.read()
+        call.leave()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+        assert ask(other, body()).status == 200
+        assert other.counters(server="other-cloud")["requests"] == 0
+        one.start()
+        assert one.url == address
+        assert ask(one, body()).status == 200
+        assert one.counters()["requests"] == 1
+
+
+def test_two_servers_of_one_name_are_refused() -> None:
+    """OPS-01: the second would hide the first."""
+    with pytest.raises(SandboxError, match="two servers of one name"):
+        SandboxProcess(servers=("x",), clouds=("x",)).start()
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    """OPS-01: a typing error in a test, told as such."""
+    with SandboxProcess() as sandbox, pytest.raises(SandboxError, match=r"nothing is at /olama/__control; there are "):
+        sandbox.state(server="olama")
 
 
 def test_a_sandbox_ends_when_whoever_started_it_is_killed() -> None:
@@ -80,8 +116,6 @@ def test_without_the_weights_the_real_model_is_refused_with_a_sentence() -> None
 
 def test_ctrl_c_ends_it_while_a_stream_is_open() -> None:
     """OPS-01: Ctrl-C at any moment."""
-    from tests.sandbox.client import Call
-
     with SandboxProcess() as sandbox:
         sandbox.control(tokens=10_000, delay_chunk_ms=20)
         call = Call(sandbox, asked=body(stream=True))
