@@ -11,8 +11,8 @@ from werkzeug.test import TestResponse
 
 from portal import store
 from portal.extensions import db
-from portal.models import ApiKey
-from portal.services import api_keys
+from portal.models import Account, ApiKey
+from portal.services import api_keys, callers
 from tests.services.cast import Cast
 from tests.services.portal_app import csrf_token
 
@@ -114,6 +114,86 @@ def test_a_label_is_text_and_nothing_else(cast: Cast) -> None:
     assert "<script>alert" not in page + client.get("/keys").get_data(as_text=True)
 
 
+@pytest.mark.parametrize(
+    ("form", "failover"),
+    [
+        ({}, True),
+        ({"scopes_shown": "1", "scopes": ["write"]}, True),
+        ({"failover_shown": "1", "failover": "y"}, True),
+        ({"failover_shown": "1"}, False),
+    ],
+)
+def test_a_new_key_may_use_the_cloud_unless_the_box_is_unticked(
+    app: Flask, cast: Cast, form: dict[str, str | list[str]], failover: bool
+) -> None:
+    """QUEUE-02, KEY-01: on by default, for scripts that send only a label too; the list says which."""
+    client = cast.sign_in(cast.layla)
+    assert re.search(r'<input[^>]* checked[^>]* name="failover"', client.get("/keys").get_data(as_text=True))
+    _create(client, label="Shop", **form)
+    with app.app_context():
+        assert db.session.scalar(sa.select(ApiKey.failover).where(ApiKey.label == "Shop")) is failover
+    page = client.get("/keys?lang=en").get_data(as_text=True)
+    row = page[page.index("<bdi>Shop</bdi>") :].partition("</tr>")[0]
+    assert ("<span>Allowed</span>" in row, "<span>Not allowed</span>" in row) == (failover, not failover)
+
+
+def test_an_unticked_box_stays_unticked_when_something_else_is_wrong(cast: Cast) -> None:
+    """QUEUE-02: correcting the name must not let the key into the cloud; a bare label keeps the usual."""
+    client = cast.sign_in(cast.layla)
+    for form, ticked in (({"failover_shown": "1"}, False), ({}, True)):
+        page = _create(client, label="", **form).get_data(as_text=True)
+        assert bool(re.search(r'<input[^>]* checked[^>]* name="failover"', page)) is ticked
+
+
+def _turn(client: FlaskClient, key_id: str, failover: str) -> TestResponse:
+    form = {"csrf_token": csrf_token(client, "/keys"), "failover": failover}
+    return client.post(f"/keys/{key_id}/failover", data=form)
+
+
+def _key(app: Flask, cast: Cast) -> ApiKey:
+    with app.app_context():
+        return db.session.scalars(sa.select(ApiKey).where(ApiKey.account_id == cast.layla.account_id)).one()
+
+
+def test_a_key_is_kept_out_of_the_cloud_from_the_next_request_on(app: Flask, cast: Cast) -> None:
+    """QUEUE-02: the caller that the gateway reads has it; the mark makes every worker read it."""
+    client, key = cast.sign_in(cast.layla), _key(app, cast)
+    with app.app_context():
+        pro = sa.update(Account).where(Account.id == cast.layla.account_id).values(plan_id="pro")
+        db.session.execute(pro)
+        db.session.commit()
+    marks = set()
+    for wanted, words in (("off", "wait for our own servers"), ("on", "may use the cloud"), ("off", "wait for our")):
+        answer = _turn(client, key.id, wanted)
+        assert answer.status_code == 302
+        assert words in client.get(answer.location + "&lang=en").get_data(as_text=True)
+        with app.app_context():
+            assert callers.find(key.hash).failover is (wanted == "on")
+            marks.add(store.client().get(f"fresh:account:{cast.layla.account_id}"))
+    assert len(marks - {None}) == 3
+    assert not any(str(mark).startswith("b'?") for mark in marks)
+
+
+@pytest.mark.parametrize("wrong", ["", "maybe"])
+def test_a_key_stays_as_it_is_without_a_clear_word(app: Flask, cast: Cast, wrong: str) -> None:
+    """QUEUE-02: a broken form neither allows nor forbids."""
+    client, key = cast.sign_in(cast.layla), _key(app, cast)
+    assert _turn(client, key.id, wrong).status_code == 400
+    assert client.post(f"/keys/{key.id}/failover", data={"failover": "off"}).status_code == 400  # no token
+    assert _key(app, cast).failover is True
+
+
+def test_a_deleted_key_is_not_changed_any_more(app: Flask, cast: Cast) -> None:
+    """KEY-03: its row is a record; the list offers no button for it, and nothing is announced."""
+    client, key = cast.sign_in(cast.layla), _key(app, cast)
+    with app.app_context():
+        api_keys.delete(cast.layla.account_id, key.id)
+    assert "/failover" not in client.get("/keys").get_data(as_text=True)
+    page = client.get(_turn(client, key.id, "off").location + "&lang=en").get_data(as_text=True)
+    assert "from now on" not in page
+    assert _key(app, cast).failover is True
+
+
 def test_deleting_asks_by_name_and_keeps_the_record(app: Flask, cast: Cast) -> None:
     """KEY-03: the question names the key; the row stays, revoked, for the usage it caused."""
     client = cast.sign_in(cast.layla)
@@ -171,8 +251,10 @@ def test_zaid_finds_nothing_behind_laylas_key(app: Flask, cast: Cast) -> None:
     zaid = cast.sign_in(cast.zaid)
     assert zaid.get(f"/keys/{key_id}/delete").status_code == 404
     assert zaid.post(f"/keys/{key_id}/delete", data={"csrf_token": csrf_token(zaid, "/keys")}).status_code == 404
+    assert _turn(zaid, key_id, "off").status_code == 404
     assert "layla" not in zaid.get("/keys").get_data(as_text=True)
     assert _revoked_at(app, key_id) is None
+    assert _key(app, cast).failover is True
 
 
 def test_keys_are_counted_and_bounded(app: Flask, cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -237,6 +237,41 @@ def test_the_whole_way_by_keyboard_alone(site: Site, new_context: NewContext) ->
     )
 
 
+@pytest.mark.parametrize("scripts", [True, False])
+def test_switches_are_turned_by_keyboard_with_and_without_scripts(
+    site: Site, new_context: NewContext, scripts: bool
+) -> None:
+    """QUEUE-02, look.md: the account's switch and a key's; Tab, Space and Enter are enough."""
+    page = new_context(lang="en", site=site, java_script_enabled=scripts).new_page()
+    _sign_in(page, site, site.cast.layla)
+
+    def tab_to(name: str) -> None:
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.locator(f"{name}:focus").count():
+                return
+        raise AssertionError(f"{name} can't be reached with the Tab key")
+
+    for on in (True, False):
+        page.goto(site.url + "/settings")
+        switch = page.get_by_role("switch", name="Stay on our own servers")
+        expect(switch).to_be_checked(checked=not on)
+        tab_to("[name=local_only]")
+        page.keyboard.press("Space")
+        tab_to("main form button")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/settings?saved=where")
+        expect(page.locator("[role=status].banner")).to_contain_text("leaves for" if on else "may use the cloud")
+        expect(switch).to_be_checked(checked=on)
+    for word, now in (("Forbid", "Not allowed"), ("Allow", "Allowed")):
+        page.goto(site.url + "/keys")
+        expect(page.get_by_role("button", name=f"{word} the cloud: “layla's key”")).to_be_visible()
+        tab_to("td form button")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/keys?changed=*")
+        expect(page.locator("td form span").first).to_have_text(now)
+
+
 def test_the_sheet_opens_and_closes_without_a_script(site: Site, new_context: NewContext) -> None:
     """Never again "menu could not be closed": by pressing its button again, script or not."""
     page = new_context(width=360, site=site, java_script_enabled=False).new_page()

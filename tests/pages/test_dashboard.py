@@ -8,9 +8,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.extensions import db
-from portal.models import LanguageModel, Plan, Wallet
+from portal.models import LanguageModel, Plan, Usage, Wallet
 from tests.accounts.forms import register
-from tests.pages.history import REQUESTS, give_history
+from tests.pages.history import REQUESTS, give_cloud_history, give_history
 from tests.services.cast import Cast
 
 
@@ -22,7 +22,7 @@ def _text(client: FlaskClient, path: str) -> str:
 def test_the_balance_is_on_every_page_of_the_signed_in(app: Flask, cast: Cast) -> None:
     """DASH-01: in the top line, wherever one is."""
     client = cast.sign_in(cast.layla)
-    for path in ("/dashboard", "/keys"):
+    for path in ("/dashboard", "/keys", "/settings"):
         top = client.get(path + "?lang=en").get_data(as_text=True).partition("<main")[0]
         assert "1,100</bdi> credits" in top, path
 
@@ -64,6 +64,32 @@ def test_the_latest_requests_say_what_they_cost(app: Flask, cast: Cast) -> None:
     assert "Interrupted by you" in text
     assert "Running" in text
     assert "qwen2.5-coder" not in _text(cast.sign_in(cast.zaid), "/dashboard")
+
+
+def test_each_request_says_where_it_ran(app: Flask, cast: Cast) -> None:
+    """QUEUE-02, API-02: in words; what moved to the cloud and what it cost there; how long it stood in line."""
+    give_history(app, cast.layla)
+    give_cloud_history(app, cast.layla)
+    client = cast.sign_in(cast.layla)
+    text = _text(client, "/dashboard")
+    assert re.search(r"gpt-oss:20b [\w ]+ ago Moved to the cloud 1,500 3 credits Done", text)
+    assert re.search(r"qwen3.5:cloud [\w ]+ ago In the cloud 625 1.25 credits Done", text)
+    assert re.search(r"gpt-oss:20b [\w ]+ ago On our servers waited 12.3 s in line 100 0.1 credits Done", text)
+    assert re.search(r"gpt-oss:20b [\w ]+ ago – – – Running", text), "what runs may yet move"
+    assert text.count("in line") == 1, "nothing is said of what did not wait"
+    assert text.count("cloud") == len(("Moved to the cloud", "qwen3.5:cloud", "In the cloud"))
+
+
+@pytest.mark.parametrize(("waited", "words"), [(0, None), (40, "40 ms"), (999, "999 ms"), (94_260, "94.3 s")])
+def test_a_wait_is_told_with_its_unit(app: Flask, cast: Cast, waited: int, words: str | None) -> None:
+    """QUEUE-02: no wait, no word; never a number without a unit."""
+    ids = give_cloud_history(app, cast.layla)
+    with app.app_context():
+        db.session.execute(sa.update(Usage).where(Usage.id == ids["waited"]).values(waited_ms=waited))
+        db.session.commit()
+    text = _text(cast.sign_in(cast.layla), "/dashboard")
+    assert ("in line" in text) is (words is not None)
+    assert words is None or f"waited {words} in line" in text
 
 
 @pytest.mark.parametrize("path", ["/", "/dashboard"])

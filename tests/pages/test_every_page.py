@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from portal.blueprints import DOORS
 from portal.extensions import db
 from portal.models import ApiKey
-from tests.pages.history import give_history
+from tests.pages.history import give_cloud_history, give_history
 from tests.pages.reading import Page
 from tests.services.cast import Cast
 from tests.services.portal_app import csrf_token
@@ -47,6 +47,7 @@ def pages(app: Flask, cast: Cast, request: pytest.FixtureRequest) -> list[tuple[
     client, key_id = _visit(app, cast, request.param)
     if request.param == "layla":
         give_history(app, cast.layla)
+        give_cloud_history(app, cast.layla)
     seen = []
     for language in ("ar", "en"):
         for path in _paths(app, key_id):
