@@ -58,7 +58,7 @@ def set_price(
         amounts = Amounts(kind, pricing.parse_amount(asked_in), pricing.parse_amount(asked_out), cached)
         begins = pricing.set_price(model, amounts, provider=provider, valid_from=_instant(since))
     except BadPrice as error:
-        raise click.ClickException(str(error)[:1].upper() + str(error)[1:] + ".") from error
+        raise click.ClickException(f"{error}.") from error
     click.echo(_line(DatedPrice(model, provider, begins, "to come" if since else "now", amounts)))
 
 

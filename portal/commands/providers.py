@@ -23,7 +23,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except (UnknownProvider, BadProvider) as error:
-        raise click.ClickException(str(error)[:1].upper() + str(error)[1:] + ".") from error
+        raise click.ClickException(f"{error}.") from error
 
 
 def _options(required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

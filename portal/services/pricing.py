@@ -96,14 +96,14 @@ def set_price(
     now = utcnow()
     since = now if valid_from is None else valid_from
     if since < now:
-        raise BadPrice("a price can't begin in the past: what was charged until now was charged at the price of then")
+        raise BadPrice("A price can't begin in the past: what was charged until now was charged at the price of then")
     model = db.session.scalar(sa.select(LanguageModel).where(LanguageModel.name == model_name))
     if model is None:
         names = db.session.scalars(sa.select(LanguageModel.name).order_by(LanguageModel.name))
-        raise BadPrice(f"there is no model {model_name}; there are {', '.join(names)}")
+        raise BadPrice(f"There is no model {model_name}; there are {', '.join(names)}")
     providers = db.session.scalars(sa.select(Provider.name).order_by(Provider.name)).all()
     if provider and provider not in providers:
-        raise BadPrice(f"there is no provider {provider}; there are {', '.join(providers)}")
+        raise BadPrice(f"There is no provider {provider}; there are {', '.join(providers)}")
     prefix = "usd" if amounts.kind == "cost-plus" else "rate"
     values = {prefix + "_in": amounts.prompt, prefix + "_out": amounts.answer, prefix + "_cached": amounts.cached}
     same = sa.and_(Price.model_id == model.id, Price.provider == provider, Price.valid_from == since)

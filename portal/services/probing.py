@@ -251,7 +251,8 @@ def _note_findings(target: Target, findings: Findings) -> Report:
             )
         db.session.commit()
     for offer, found in news if as_asked else ():
-        log.info("offer changed", extra={"provider": target.name, "model": offer.model, **found._asdict()})
+        told = {"present": found.present, "able": found.capabilities, "context": found.context_tokens}
+        log.info("offer changed", extra={"provider": target.name, "model": offer.model, **told})
     by_presence: dict[bool, list[str]] = {True: [], False: []}
     for offer, found in findings.offers:
         by_presence[found.present].append(offer.model)
@@ -264,8 +265,6 @@ def _note_findings(target: Target, findings: Findings) -> Report:
 def _note_failure(target: Target, state: str, reason: str) -> Report:
     _note(target, state, reason)
     db.session.commit()
-    if state == "down":
-        log.warning("probe failed", extra={"provider": target.name, "reason": reason})
     return Report(target.name, state, reason)
 
 
@@ -285,5 +284,8 @@ def _note(target: Target, state: str, reason: str, **values: str) -> bool:
     since = sa.case((Provider.state == state, Provider.state_since), else_=now)
     # In this order: MariaDB computes each value from those written before it.
     written = ((Provider.state_since, since), (Provider.state, state), (Provider.state_reason, reason[:120]))
-    db.session.execute(sa.update(Provider).where(row, *differs).ordered_values(*written))
+    done = db.session.execute(sa.update(Provider).where(row, *differs).ordered_values(*written))
+    if done.rowcount:  # type: ignore[attr-defined]
+        level = logging.WARNING if state == "down" else logging.INFO
+        log.log(level, "provider found %s", state, extra={"provider": target.name, "reason": reason})
     return True

@@ -33,7 +33,7 @@ class UnknownProvider(LookupError):
     """No provider has this name; `str()` names those there are."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"there is no provider {name}; there are {', '.join(known) or 'none'}")
+        super().__init__(f"There is no provider {name}; there are {', '.join(known) or 'none'}")
 
 
 class BadProvider(ValueError):
@@ -71,7 +71,7 @@ class Listing(NamedTuple):
 
 def listed(settings: Settings) -> list[Listing]:
     """Every provider, by name."""
-    prices = set(db.session.execute(sa.select(Price.model_id, Price.provider).distinct()).tuples())
+    prices = {(row.model_id, row.provider) for row in db.session.execute(sa.select(Price.model_id, Price.provider))}
     offers: dict[str, list[OfferedModel]] = {}
     for offer, model, provider in db.session.execute(
         sa.select(ModelOffer, LanguageModel, Provider)
@@ -118,16 +118,16 @@ def add(
     Raises BadProvider; commits.
     """
     if _NAME.fullmatch(name) is None:
-        raise BadProvider("a provider's name is made of small letters, digits and hyphens, at most 60")
+        raise BadProvider("A provider's name is made of small letters, digits and hyphens, at most 60")
     if kind not in KINDS:
-        raise BadProvider(f"the kind must be one of {', '.join(KINDS)}")
+        raise BadProvider(f"The kind must be one of {', '.join(KINDS)}")
     if db.session.scalar(sa.select(Provider.id).where(Provider.name == name)) is not None:
-        raise BadProvider(f"there is a provider {name} already")
+        raise BadProvider(f"There is a provider {name} already")
     location = location or ("cloud" if kind == "ollama-cloud" else "local")
     if kind == "ollama-cloud":
         key_variable = key_variable or CLOUD_KEY
     elif not url:
-        raise BadProvider("it needs an address")
+        raise BadProvider("It needs an address")
     values = {"url": url.rstrip("/"), "key_variable": key_variable, "slots": slots, "weight": weight}
     _check(kind, location=location, **values)
     with changing("catalog"):
@@ -146,7 +146,7 @@ def change(name: str, **values: object) -> None:
         values["url"] = url.rstrip("/")
     _check(provider.kind, **{"location": provider.location, **values})
     if values.get("url") == "" and provider.kind != "ollama-cloud" and _SEEDED.fullmatch(name) is None:
-        raise BadProvider("it needs an address")
+        raise BadProvider("It needs an address")
     moved = {"url", "key_variable"} & {field for field, value in values.items() if value != getattr(provider, field)}
     if moved:
         values |= {"state": "unknown", "state_reason": "", "state_since": None, "version": "", "probed_at": None}
@@ -165,7 +165,7 @@ def offer(name: str, model_name: str, upstream_name: str = "") -> list[str]:
     provider, model = _provider(name), _model(model_name)
     upstream_name = upstream_name.strip() or model.name
     if len(upstream_name) > 200 or not upstream_name.isprintable():
-        raise BadProvider("the name at the provider must be 1 to 200 printable characters")
+        raise BadProvider("The name at the provider must be 1 to 200 printable characters")
     closed = {
         bare(other, cloud=True)
         for other in db.session.scalars(sa.select(LanguageModel.name).where(LanguageModel.plan_id.is_(None)))
@@ -226,7 +226,7 @@ def _model(name: str) -> LanguageModel:
     for model in models:
         if spelling(name) in {spelling(own) for own in (model.name, *model.aliases.split())}:
             return model
-    raise BadProvider(f"there is no model {name}; there are {', '.join(model.name for model in models)}")
+    raise BadProvider(f"There is no model {name}; there are {', '.join(model.name for model in models)}")
 
 
 def _key(settings: Settings, variable: str) -> str:
@@ -238,7 +238,7 @@ def _key(settings: Settings, variable: str) -> str:
 def _check(kind: str, **values: object) -> None:
     """Raises BadProvider for the first value that can't be."""
     if values["location"] not in LOCATIONS:
-        raise BadProvider("the location is local or cloud")
+        raise BadProvider("The location is local or cloud")
     if kind == "ollama-cloud" and values["location"] != "cloud":
         raise BadProvider("Ollama's cloud is in the cloud, whatever one calls it")
     for name, (low, high) in (("slots", SLOTS), ("weight", WEIGHTS)):
@@ -249,7 +249,7 @@ def _check(kind: str, **values: object) -> None:
     variable = str(values.get("key_variable", ""))
     if variable and not may_hold_a_provider_key(variable):
         raise BadProvider(
-            "the key's variable must look like SOMETHING_API_KEY and belong to no other service: a row that could "
+            "The key's variable must look like SOMETHING_API_KEY and belong to no other service: a row that could "
             "name any variable would send it to that address"
         )
 
@@ -265,8 +265,8 @@ def _check_url(url: str) -> None:
     except ValueError:
         ok = False
     if not ok:  # it is not repeated: it may hold a password
-        raise BadProvider("the address must be of the kind http(s)://host[:port][/prefix]")
+        raise BadProvider("The address must be of the kind http(s)://host[:port][/prefix]")
     if parts.username is not None or parts.password is not None:
-        raise BadProvider("the address must hold no password: put the key into a variable and name it")
+        raise BadProvider("The address must hold no password: put the key into a variable and name it")
     if parts.path.rstrip("/").endswith(("/v1", "/api")):
-        raise BadProvider("the address is where /v1 begins, without it")
+        raise BadProvider("The address is where /v1 begins, without it")
