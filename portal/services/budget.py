@@ -2,8 +2,8 @@
 
 A place is taken, durably, before the call leaves, and given back only by a call that never left; whoever dies between
 the two has used it, so that more never leave than the limit says. The day is a row of its own: at midnight nothing has
-to be reset. Knows no provider and no request. Needs an app context; each function is a short transaction of its own, for
-greenlets, threads and tasks alike.
+to be reset. Knows no provider and no request. Needs an app context; each function is a transaction of its own and short,
+for greenlets, threads and tasks alike.
 """
 
 import datetime as dt
@@ -37,11 +37,10 @@ class BudgetState:
 
 
 def take(limit: int) -> dt.date | None:
-    """Take a place in today's budget, durable when this returns. Returns the day it is of, for `give_back`; None when
-    there is none left, or the limit is 0 (off).
+    """A place in today's budget, durable when this returns: the day it is of, for `give_back`.
 
-    Records the events of 80 % and 100 % in the same transaction, each once a day, whichever way they were reached: also
-    a limit that was lowered below what is used.
+    None when there is none left, or the limit is 0 (off). Records the events of 80 % and 100 % in the same transaction,
+    each once a day, whichever way they were reached: also by a limit that was lowered below what is used.
     Raises sqlalchemy.exc.DBAPIError when the database can't be written: then nothing may leave.
     """
     if limit <= 0:

@@ -5,7 +5,7 @@ plain facts and no words; who is told, how and in which language is decided by w
 upstream's text, an address of a person or a key.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
@@ -34,9 +34,7 @@ LONGEST: Final = 120
 """Characters of an occasion, as many as the column has."""
 
 
-def record(
-    target: sa.Connection | Session | scoped_session[Session], kind: str, occasion: str, **facts: str | int
-) -> bool:
+def record(target: sa.Connection | Session | scoped_session[Any], kind: str, occasion: str, **facts: str | int) -> bool:
     """Write an event in the caller's transaction. Returns False, and writes nothing, when this occasion is recorded.
 
     kind: one of KINDS. occasion: what makes it happen once, at most LONGEST characters. facts: plain values for whoever

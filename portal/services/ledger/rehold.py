@@ -34,9 +34,9 @@ def rehold(
     """Give the open request another hold and another way; durable when this returns True. Needs an app context.
 
     Amounts are milli-credits. rates: of prompt, of cached prompt and of answer, in milli-credits for a million tokens
-    (`pricing.Rates` is such a tuple). More is set aside only where the wallet covers
-    it; less is always possible. Returns False, and changes nothing, when the wallet doesn't cover it, when the request
-    is not open, or when its hold is not old_amount.
+    (`pricing.Rates` is such a tuple). More is set aside only where the wallet covers it; less is always possible.
+    Returns False, and changes nothing, when the wallet doesn't cover it, when the request is not open, or when its hold
+    is not old_amount.
     Raises TillAway when the database can't be written. Then nobody knows which of the two amounts is on hold: settle at
     nothing with old_amount; if that is the wrong one, it changes nothing and the sweep ends the request.
     """
@@ -64,8 +64,8 @@ def rehold(
                     return True
                 # Where a line broke, the try before this one may have been committed without a word of it.
                 return in_doubt and connection.execute(arrived).first() is not None
-        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
-            in_doubt = in_doubt or error.connection_invalidated
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+            in_doubt = in_doubt or (isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated)
             if attempt + 1 == TRIES or time.monotonic() > deadline:
                 raise TillAway from error
             time.sleep(random.uniform(0.005, 0.02) * (attempt + 1))  # noqa: S311
