@@ -266,10 +266,10 @@ def test_switches_are_turned_by_keyboard_with_and_without_scripts(
     for word, now in (("Forbid", "Not allowed"), ("Allow", "Allowed")):
         page.goto(site.url + "/keys")
         expect(page.get_by_role("button", name=f"{word} the cloud: “layla's key”")).to_be_visible()
-        tab_to("td form button")
+        tab_to("""td button[aria-label$="“layla's key”"]""")
         page.keyboard.press("Enter")
         page.wait_for_url("**/keys?changed=*")
-        expect(page.locator("td form span").first).to_have_text(now)
+        expect(page.locator("tr", has_text="layla's key").locator(".beside > span")).to_have_text(now)
 
 
 def test_the_sheet_opens_and_closes_without_a_script(site: Site, new_context: NewContext) -> None:
