@@ -7,6 +7,7 @@ requests: what rests a server that fails them is `routing`'s business.
 
 import datetime as dt
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext, suppress
@@ -20,15 +21,19 @@ from portal.extensions import db
 from portal.freshness import changing
 from portal.models import LanguageModel, ModelOffer, Provider
 from portal.providers.llm.ollama import Listed, OllamaServer, ProviderError, Shown
+from portal.services import events
 from portal.services.catalog import bare
 from portal.services.catalog_rows import provider_url
+from portal.services.provider_health import AWAY
 
 log = logging.getLogger("portal.probing")
 CAPABILITIES = frozenset({"completion", "tools", "insert", "vision", "embedding", "thinking", "image", "audio"})
 """Ollama's words that we know. Another one tells us nothing."""
 AT_ONCE = 8
-FORGOTTEN_REST = dt.timedelta(minutes=10)
-"""No server rests so long without being told of again: who rested it is dead, or the store was flushed."""
+AGAIN_SECONDS = 1.0
+"""After so long a server that was merely slow or restarting is asked once more, before anybody is told of it."""
+FORGOTTEN_REST = dt.timedelta(minutes=30)
+"""After so long a server that has its models is up, whatever rested it: no request may have come by since to tell."""
 
 
 class Offered(NamedTuple):
@@ -165,6 +170,16 @@ def _ask(target: Target) -> Findings:
     """In a thread of its own: no row, no session. Raises ProviderError, _Unusable."""
     if target.unusable:
         raise _Unusable(target.unusable)
+    try:
+        return _asked_once(target)
+    except ProviderError as error:
+        if error.permanent:
+            raise
+    time.sleep(AGAIN_SECONDS)
+    return _asked_once(target)
+
+
+def _asked_once(target: Target) -> Findings:
     with OllamaServer(target.url, target.key) as server:
         if target.kind == "openai-compatible":
             return _compare(target, server.openai_models())
@@ -277,15 +292,33 @@ def _note(target: Target, state: str, reason: str, **values: str) -> bool:
     done = db.session.execute(sa.update(Provider).where(row).values(probed_at=now, **values))
     if done.rowcount != 1:  # type: ignore[attr-defined]
         return False
-    differs = [sa.or_(Provider.state != state, Provider.state_reason != reason)]
-    if state == "up":  # a list of models is no answer to a customer: who rests it for those says when it is up again
-        lately = sa.and_(Provider.state_since.is_not(None), Provider.state_since > now - FORGOTTEN_REST)
-        differs.append(sa.not_(sa.and_(Provider.state == "resting", lately)))
-    since = sa.case((Provider.state == state, Provider.state_since), else_=now)
-    # In this order: MariaDB computes each value from those written before it.
-    written = ((Provider.state_since, since), (Provider.state, state), (Provider.state_reason, reason[:120]))
-    done = db.session.execute(sa.update(Provider).where(row, *differs).ordered_values(*written))
-    if done.rowcount:  # type: ignore[attr-defined]
-        level = logging.WARNING if state == "down" else logging.INFO
-        log.log(level, "provider found %s", state, extra={"provider": target.name, "reason": reason})
+    _become(target, state, reason[:120], now)
     return True
+
+
+def _become(target: Target, state: str, reason: str, now: dt.datetime) -> None:
+    """Write the state, and tell of an outage that begins or ends here. The row is ours since the statement before."""
+    here = sa.update(Provider).where(Provider.id == target.id)
+    query = sa.select(Provider.enabled, Provider.state, Provider.state_reason, Provider.state_since)
+    before = db.session.execute(query.where(Provider.id == target.id)).one()
+    since = before.state_since or now
+    if before.state == state:
+        if before.state_reason != reason:
+            db.session.execute(here.values(state_reason=reason))
+        return
+    if (before.state, state) == ("resting", "up") and before.state_since and since > now - FORGOTTEN_REST:
+        return  # a list of models is no answer to a customer: who rests it for those says when it is up again
+    if before.state in AWAY and state in AWAY:
+        db.session.execute(here.values(state=state, state_reason=reason))  # it is the same outage
+        return
+    db.session.execute(here.values(state=state, state_reason=reason, state_since=now))
+    log.log(
+        logging.WARNING if state in AWAY else logging.INFO,
+        "a probe found the provider %s", state, extra={"provider": target.name, "reason": reason},
+    )  # fmt: skip
+    occasion = f"{target.name}:{now.isoformat()}"
+    if state in AWAY and before.enabled:
+        events.record(db.session, events.PROVIDER_DOWN, occasion, provider=target.name, reason=reason, seconds=0)
+    if before.state in AWAY and state == "up":
+        seconds = round((now - since).total_seconds())
+        events.record(db.session, events.PROVIDER_UP, occasion, provider=target.name, seconds=max(0, seconds))

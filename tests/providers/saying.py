@@ -11,6 +11,8 @@ class Saying:
 
     def __init__(self, said: bytes, pause: float, stay: bool, first: Callable[[], object]) -> None:
         self.heard: list[str] = []
+        self.then = said
+        """What is said from the second answer on."""
         self._said, self._pause, self._stay, self._first = said, pause, stay, first
         self._over = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -35,11 +37,12 @@ class Saying:
                 if not self.heard:
                     self._first()
                 self.heard.append(line.recv(65536).decode().casefold())
+                said = self._said if len(self.heard) == 1 else self.then
                 if not self._pause:
-                    line.sendall(self._said)
+                    line.sendall(said)
                     self._over.wait(30 if self._stay else 0)
                     continue
-                for byte in self._said:
+                for byte in said:
                     line.sendall(bytes([byte]))
                     if self._over.wait(self._pause):
                         break

@@ -11,9 +11,9 @@ from portal import store
 from portal.clock import utcnow
 from portal.extensions import db
 from portal.freshness import PREFIX
-from portal.models import LanguageModel, ModelOffer, Provider
+from portal.models import Event, LanguageModel, ModelOffer, Provider
 from portal.providers.llm import ollama
-from portal.services import probing, providers
+from portal.services import probing, provider_health, providers
 from portal.services.catalog import Catalog, Reader, bare
 from portal.services.catalog_rows import read_catalog
 from portal.services.probing import Report
@@ -32,6 +32,12 @@ CLOUD = "ollama-cloud"
 def shop(make_app: MakeApp, sqlite_url: str, sandbox: SandboxProcess) -> Flask:
     """The seeded catalogue, our own server and the cloud, none of them asked yet."""
     return portal(make_app, sqlite_url, sandbox)
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second question does not wait."""
+    monkeypatch.setattr(probing, "AGAIN_SECONDS", 0.01)
 
 
 def portal(make_app: MakeApp, url: str, sandbox: SandboxProcess, **settings: str) -> Flask:
@@ -70,6 +76,15 @@ def catalog(shop: Flask) -> Catalog:
 
 def names(shop: Flask) -> set[str]:
     return {model.name for model in catalog(shop).listing(Reader())}
+
+
+def happened(shop: Flask) -> list[Event]:
+    with shop.app_context():
+        return list(db.session.scalars(sa.select(Event).order_by(Event.id)))
+
+
+def told(event: Event) -> tuple[str, str, str]:
+    return event.kind, event.facts["provider"], event.facts["reason"]
 
 
 def fresh(shop: Flask) -> Any:
@@ -166,6 +181,7 @@ def test_a_probe_that_fails_changes_no_offer(shop: Flask, sandbox: SandboxProces
     row = provider(shop)
     assert (row.state, row.state_reason, row.version) == ("down", reason, "0.33.0")
     assert row.state_since != since
+    assert [told(event) for event in happened(shop)] == [("provider_down", "ollama-1", reason)]
     assert names(shop) == before
     assert fresh(shop) == seen
     again = row.state_since
@@ -174,6 +190,40 @@ def test_a_probe_that_fails_changes_no_offer(shop: Flask, sandbox: SandboxProces
     sandbox.control(down=None)
     assert probe(shop)["ollama-1"].state == provider(shop).state == "up"
     assert provider(shop).state_reason == ""
+    assert [event.kind for event in happened(shop)] == ["provider_down", "provider_up"]
+
+
+def test_an_outage_is_told_of_once_whoever_saw_it_first(shop: Flask, sandbox: SandboxProcess) -> None:
+    """NOTIF-11: the breaker rests it and the probe finds it down, or the other way round: one outage, one message."""
+    sandbox.control(down="500")
+    with shop.app_context():
+        assert provider_health.rested("ollama-1", "no answer", 5)
+    since = provider(shop).state_since
+    probe(shop, "ollama-1")
+    row = provider(shop)
+    assert (row.state, row.state_since) == ("down", since)
+    with shop.app_context():
+        assert not provider_health.rested("ollama-1", "no answer", 5)
+    sandbox.control(down=None)
+    probe(shop, "ollama-1")
+    assert [event.kind for event in happened(shop)] == ["provider_down", "provider_up"]
+
+
+def test_of_a_server_that_is_switched_off_nobody_is_told(shop: Flask, sandbox: SandboxProcess) -> None:
+    """NOTIF-11: an operator who looks whether it is back already knows."""
+    change(shop, enabled=False)
+    sandbox.control(down="500")
+    assert probe(shop, "ollama-1")["ollama-1"].state == "down"
+    assert happened(shop) == []
+
+
+def test_one_fault_makes_no_outage(shop: Flask) -> None:
+    """NOTIF-11: nobody is woken because a server was being restarted for the length of a question."""
+    with saying(answer(b"", "503 Busy")) as server:
+        server.then = answer(b'{"models":[{"name":"llama3.2:3b"}]}')
+        change(shop, url=server.url)
+        assert probe(shop, "ollama-1")["ollama-1"].state == "up"
+    assert happened(shop) == []
 
 
 def test_workers_read_the_rows_again_only_when_something_changed(shop: Flask, sandbox: SandboxProcess) -> None:
@@ -290,7 +340,7 @@ def test_what_an_operator_changes_while_it_is_asked_is_not_overwritten(shop: Fla
 
 
 @pytest.mark.parametrize(("state", "since", "after"), [
-    ("resting", dt.timedelta(minutes=1), "resting"), ("resting", dt.timedelta(minutes=11), "up"),
+    ("resting", dt.timedelta(minutes=1), "resting"), ("resting", dt.timedelta(minutes=31), "up"),
     ("resting", None, "up"), ("down", dt.timedelta(minutes=1), "up"), ("unknown", None, "up"),
 ])  # fmt: skip
 def test_a_server_that_rests_is_not_called_up_for_having_a_list(
@@ -298,7 +348,7 @@ def test_a_server_that_rests_is_not_called_up_for_having_a_list(
 ) -> None:
     """The breaker rested it because requests failed there. Who rested it and died is not waited for for ever."""
     change(shop, state=state, state_reason="failing", state_since=None if since is None else utcnow() - since)
-    probe(shop)
+    probe(shop, "ollama-1")
     assert provider(shop).state == after
     assert provider(shop).state_reason == ("failing" if after == "resting" else "")
 
