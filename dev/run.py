@@ -24,6 +24,7 @@ from dotenv import dotenv_values
 from dev import embedded_redis, first_start, leash, ports
 from dev.children import Child, stop
 from dev.log_watch import LogWatch
+from dev.upstreams import SANDBOX_PORT, Upstreams
 
 ROOT = Path(__file__).resolve().parent.parent
 STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -67,18 +68,22 @@ class Launch:
     def run(self) -> NoReturn:
         """Start everything, say so, and stay until Ctrl-C (Stopped) or until something falls over (Trouble)."""
         started = time.monotonic()
-        self.port, self.sandbox_port = self._port("PORT", 8000), self._port("SANDBOX_PORT", 8090)
+        self.port, self.sandbox_port = self._port("PORT", 8000), self._port("SANDBOX_PORT", SANDBOX_PORT)
         first_start.private_folder(self.instance)
         self.lock = self._lock()  # held until this process ends
-        for name, port, wanted in (("PORT", self.port, True), ("SANDBOX_PORT", self.sandbox_port, self.uses_sandbox)):
-            if wanted:
-                self._check_free(name, port)
+        self.upstreams = Upstreams(self.given, self.sandbox_port)
+        self._check_free("PORT", self.port)
+        if self.upstreams.uses_sandbox:
+            self._check_free("SANDBOX_PORT", self.sandbox_port)
         self.environ = self._environment()
         self._start_redis()
         self._prepare_database()
-        if self.uses_sandbox:
-            say("Language model (smollm2:135m, on this machine's CPU)")
+        if self.upstreams.needs_model:
+            say("Language model (smollm2:135m, on this machine's CPU), and a simulated cloud")
             self._start("sandbox", [sys.executable, "-m", "sandbox", "--model", "real"])
+        elif self.upstreams.uses_sandbox:
+            say("A simulated cloud")
+            self._start("sandbox", [sys.executable, "-m", "sandbox"])
         say("Web, worker, scheduler")
         self._start("web", [_tool("gunicorn"), "--graceful-timeout", "3", "-c", "gunicorn.conf.py", "wsgi:app"])
         self._start("worker", [_tool("rq"), "worker", "-u", self.environ["REDIS_URL"], *WORKER])
@@ -99,37 +104,25 @@ class Launch:
 
     # --- the environment ---------------------------------------------------------------------------------------
 
-    @property
-    def ollama_url(self) -> str:
-        return self.given.get("OLLAMA_URL") or f"http://127.0.0.1:{self.sandbox_port}/ollama"
-
-    @property
-    def uses_sandbox(self) -> bool:
-        """Whether the model servers are ours; somebody with an Ollama of their own needs no second model in memory."""
-        return any(_on_loopback(url, self.sandbox_port) for url in self.ollama_url.split(","))
-
     def _environment(self) -> dict[str, str]:
         secrets = first_start.private_folder(self.instance / "secrets")
-        sandbox = f"http://127.0.0.1:{self.sandbox_port}"
         own = {
             "PORTAL_ENV": "development",
             "SECRET_KEY": first_start.kept(secrets / "session_key", first_start.session_key),
             "ADMIN_EMAIL": "admin@example.com",
             "ADMIN_PHONES": "+96550000000",
             "ADMIN_PASSWORD": first_start.kept(secrets / "admin_password", first_start.password),
-            "OLLAMA_CLOUD_URL": f"{sandbox}/ollama-cloud",
             "REDIS_URL": f"unix://{embedded_redis.socket_path(self.instance)}?db=0",
         }
         told = {
             "PORT": str(self.port), "BIND": f"127.0.0.1:{self.port}", "SANDBOX_PORT": str(self.sandbox_port),
-            "OLLAMA_URL": self.ollama_url, "PORTAL_INSTANCE_DIR": str(self.instance),
-            "PYTHONUNBUFFERED": "1",
+            "PORTAL_INSTANCE_DIR": str(self.instance), "PYTHONUNBUFFERED": "1",
             "GOMP_SPINCOUNT": "0",  # the model's threads spin at their barriers and starve the portal beside them
         }  # fmt: skip
         base_url = self.given.get("BASE_URL", "")
         if not base_url or urlsplit(base_url).hostname in ("127.0.0.1", "localhost"):
             told["BASE_URL"] = self.address  # links must lead to the port that was chosen, whatever .env says
-        return {**os.environ, **own, **self.given, **told}
+        return {**os.environ, **own, **self.given, **told, **self.upstreams.settings()}
 
     @property
     def address(self) -> str:
@@ -210,8 +203,8 @@ class Launch:
 
     def _wait_until_ready(self) -> None:
         sandbox = f"http://127.0.0.1:{self.sandbox_port}/"
-        if self.uses_sandbox:
-            self._wait(lambda: _status(sandbox) == 200, READY_SECONDS, "The language model does not start")
+        if self.upstreams.uses_sandbox:
+            self._wait(lambda: _status(sandbox) == 200, READY_SECONDS, "The sandbox does not start")
         self._wait(lambda: _status(self.address + "/readyz") == 200, READY_SECONDS, "The portal does not become ready")
 
     def _wait(self, done: Callable[[], bool], seconds: float, complaint: str) -> None:
@@ -287,11 +280,6 @@ def _env_file() -> dict[str, str]:
 
 def _tool(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
-
-
-def _on_loopback(url: str, port: int) -> bool:
-    parts = urlsplit(url.strip())
-    return parts.hostname in ("127.0.0.1", "localhost") and parts.port == port
 
 
 def _status(url: str, key: str = "") -> int:

@@ -19,7 +19,7 @@ from tests.services.environment import ROOT, portal_environment
 
 READY = "LLM Portal is ready"
 KEY = re.compile(r"rsk_[0-9A-Za-z]{40}")
-OURS_TO_INVENT = ("SECRET_KEY", "REDIS_URL", "DATABASE_URL", "OLLAMA_URL", "BASE_URL")
+OURS_TO_INVENT = ("SECRET_KEY", "REDIS_URL", "DATABASE_URL", "OLLAMA_URL", "OLLAMA_CLOUD_URL", "BASE_URL")
 
 
 class Run:
@@ -27,8 +27,10 @@ class Run:
 
     def __init__(self, folder: Path, **settings: str | int) -> None:
         folder.mkdir(exist_ok=True)
-        self.folder, self.port = folder / "instance", free_port()
-        environ = portal_environment(folder, PORT=self.port, SANDBOX_PORT=free_port(), PORTAL_INSTANCE_DIR=self.folder)
+        self.folder, self.port, self.sandbox_port = folder / "instance", free_port(), free_port()
+        environ = portal_environment(
+            folder, PORT=self.port, SANDBOX_PORT=self.sandbox_port, PORTAL_INSTANCE_DIR=self.folder
+        )
         for name in OURS_TO_INVENT:
             del environ[name]
         environ |= {name: str(value) for name, value in settings.items()}
@@ -50,14 +52,22 @@ class Run:
         os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(25)
 
+    def settings_of(self, program: str) -> dict[str, str]:
+        """The environment that the process of this name was given."""
+        process = next(Path("/proc") / number for number, command in self._found() if program in command)
+        return dict(line.split("=", 1) for line in (process / "environ").read_text().split("\0") if "=" in line)
+
     def processes(self) -> list[str]:
         """Every process on this machine that lives in our folder, by the environment it was given."""
+        return [command for _, command in self._found()]
+
+    def _found(self) -> list[tuple[str, str]]:
         mark = f"PORTAL_INSTANCE_DIR={self.folder}\0".encode()
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if mark in (process / "environ").read_bytes():
-                    found.append((process / "cmdline").read_text().replace("\0", " "))
+                    found.append((process.name, (process / "cmdline").read_text().replace("\0", " ")))
             except OSError:
                 continue
         return found
@@ -89,6 +99,14 @@ def test_a_first_start_answers_and_ctrl_c_leaves_nothing_behind(start: Callable[
     first.wait_until_ready()
     found = KEY.search(first.said())
     assert found is not None
+    settings = first.settings_of("gunicorn")
+    assert settings["OLLAMA_CLOUD_URL"] == f"http://127.0.0.1:{first.sandbox_port}/ollama-cloud"
+    cloud = urllib.request.Request(
+        settings["OLLAMA_CLOUD_URL"] + "/api/tags",
+        headers={"Authorization": f"Bearer {settings['OLLAMA_CLOUD_API_KEY']}"},
+    )
+    with urllib.request.urlopen(cloud, timeout=5) as answer:
+        assert "qwen3.5" in {model["name"] for model in json.load(answer)["models"]}
     body = {
         "model": "smollm2:135m",
         "stream": True,

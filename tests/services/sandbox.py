@@ -15,7 +15,8 @@ def _sandbox() -> Iterator[SandboxProcess]:
 
 @pytest.fixture
 def sandbox(_sandbox: SandboxProcess) -> SandboxProcess:
-    """Knobs turned back, journal empty. `sandbox.ollama_url` is what OLLAMA_URL wants."""
+    """Knobs turned back, journals empty. `sandbox.ollama_url` is what OLLAMA_URL wants, `sandbox.cloud_url` what
+    OLLAMA_CLOUD_URL wants (with `OLLAMA_CLOUD_API_KEY=sandbox`)."""
     _sandbox.reset()
     return _sandbox
 
