@@ -205,6 +205,13 @@ class QueueFull(PortalError):
     sentence = _l("All servers with this model are busy and the line is full. Please try again in %(seconds)s seconds.")
 
 
+class WaitedTooLong(QueueFull):
+    sentence = _l(
+        "All servers with this model were busy for %(waited)s seconds. Nothing was charged. "
+        "Please try again in %(seconds)s seconds."
+    )
+
+
 class CloudBudgetExhausted(PortalError):
     code, status = "cloud_budget_exhausted", 503
     sentence = _l(

@@ -18,7 +18,7 @@ from portal import create_app
 from portal.config import load_settings
 from portal.extensions import db
 from portal.freshness import changing
-from portal.models import Account, Plan, Usage, Wallet
+from portal.models import Account, ModelOffer, Plan, Usage, Wallet
 from portal.services import accounts, api_keys, ledger
 from sandbox.process import SandboxProcess
 from tests.gateway.wire import Hub, Plain, eventually
@@ -171,6 +171,9 @@ def house(_house: House, sandbox: SandboxProcess) -> House:
     """The house, with an empty store and a sandbox as at its start."""
     _house.store.client.flushall()
     assert _house.layla
+    with _house.app.app_context():  # a test may have made a server say that it has not got a model
+        db.session.execute(sa.update(ModelOffer).values(present=None))
+        db.session.commit()
     return _house
 
 

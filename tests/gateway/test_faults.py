@@ -26,7 +26,6 @@ BEFORE = {
     "reset_before": (502, "upstream_error", "upstream_failed"),
     "cut_before": (502, "upstream_error", "upstream_failed"),
     "empty": (502, "upstream_error", "upstream_failed"),
-    "404": (503, "no_provider", "refused"),
     "400": (400, "invalid_request", "refused"),
     "400_context": (400, "context_length_exceeded", "refused"),
     "401_native": (503, "no_provider", "refused"),
@@ -72,6 +71,20 @@ def test_a_fault_before_the_first_byte_is_a_clean_refusal_and_costs_nothing(
     row = house.usage(answer.request_id)
     assert (row.outcome, row.cost, row.prompt_tokens, row.answer_tokens) == (outcome, 0, 0, 0)
     assert house.wallet(house.layla.account_id) == wallet
+
+
+def test_a_model_that_the_server_has_not_got_is_not_offered_there_any_more(
+    sqlite_url: str, make_app: MakeApp, sandbox: SandboxProcess
+) -> None:
+    """Issue B, 1: a model that is not there is not offered. An empty server would else draw every request to itself."""
+    app = make_app(sqlite_url, OLLAMA_URL=sandbox.ollama_url, **QUICK)
+    layla = Cast(app).layla
+    sandbox.control(fault="404")
+    first = Plain(app).ask("POST", CHAT, key=layla.api_key, body=chat())
+    assert (first.status, first.error()["code"]) == (503, "no_provider")
+    listed = lambda: Plain(app).ask("GET", "/v1/models/smollm2:135m", key=layla.api_key).status  # noqa: E731
+    assert eventually(lambda: listed() == 404, what="the end of the offer")
+    assert Plain(app).ask("GET", "/v1/models/llama3.2:3b", key=layla.api_key).status == 200
 
 
 MID = ["crash_mid", "reset_mid", "cut_mid", "silent_end", "error_event", "error_line", "bad_json"]
@@ -188,10 +201,12 @@ def test_a_connection_that_dies_after_a_heartbeat_is_not_tried_again(door: AnyDo
 
 
 def two_servers(make_app: MakeApp, url: str, first: str, second: str) -> Flask:
-    """A portal with two addresses in OLLAMA_URL."""
+    """A portal with two addresses in OLLAMA_URL, of two slots each."""
     app = make_app(url, OLLAMA_URL=f"{first},{second}", **QUICK)
     with app.app_context():
         seeds.seed(app.config["PORTAL"])
+        db.session.execute(sa.update(Provider).values(slots=2))
+        db.session.commit()
     return app
 
 
@@ -209,8 +224,7 @@ def test_the_second_server_takes_over_while_the_first_is_down(
         told = Plain(app).ask("GET", f"/v1/requests/{answer.request_id}", key=layla.api_key).json()
         assert told["outcome"] == "ok"
     assert len(sandbox.chats()) == 3
-    routing = app.extensions["chat_door"].process().routing
-    assert not any(routing._in_flight.values()), "a request that moved on is still counted at the first server"
+    assert not app.extensions["chat_door"].process().line._places, "a request that moved on still has its first slot"
 
 
 def test_no_server_that_answers_is_told_as_503(sqlite_url: str, make_app: MakeApp) -> None:
@@ -221,8 +235,7 @@ def test_no_server_that_answers_is_told_as_503(sqlite_url: str, make_app: MakeAp
         answer = Plain(app).ask("POST", CHAT, key=layla.api_key, body=chat(stream=stream))
         assert (answer.status, answer.error()["code"]) == (503, "no_provider")
         assert int(answer.headers["retry-after"]) >= 1
-    routing = app.extensions["chat_door"].process().routing
-    assert not any(routing._in_flight.values())
+    assert not app.extensions["chat_door"].process().line._places
 
 
 def test_a_server_is_chosen_by_how_much_it_has_to_do(

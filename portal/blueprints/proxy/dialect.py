@@ -85,7 +85,8 @@ def way_headers(ticket: Ticket) -> list[tuple[str, str]]:
 
 def in_line(place: Place) -> bytes:
     """A comment for a customer who waits for a slot; every client skips it."""
-    return b": in line, place %d, about %d s\n\n" % (place.ahead, -(-place.expected_ms // 1000))
+    about = b", about %d s" % -(-place.expected_ms // 1000) if place.expected_ms else b""
+    return b": in line, place %d%b\n\n" % (place.ahead, about)
 
 
 def program_language(environ: dict[str, Any]) -> str:

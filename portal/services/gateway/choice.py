@@ -102,7 +102,10 @@ def to_cloud(process: GatewayProcess, ticket: Ticket, pool: Pool) -> None:
 
 
 def take_budget(process: GatewayProcess) -> dt.date:
-    """One of the day's cloud requests; returns the day. Raises CloudBudgetExhausted, or ServiceUnavailable without a database."""
+    """One of the day's cloud requests; returns the day.
+
+    Raises CloudBudgetExhausted, ServiceUnavailable while the database is away.
+    """
     try:
         with process.writing():
             day = budget.take(process.settings.cloud_daily_limit)

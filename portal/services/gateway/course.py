@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from portal import logs, money
 from portal.clock import utcnow
-from portal.errors import NoProvider, PortalError, QueueFull
+from portal.errors import NoProvider, PortalError, WaitedTooLong
 from portal.ids import new_id
 from portal.providers.llm.upstream import Connection, UpstreamAway
 from portal.services import provider_health
@@ -62,7 +62,7 @@ class Course:
     def wait(self) -> Iterator[Place]:
         """Until its turn comes or the customer is `gone`; yields its place whenever a heartbeat is due.
 
-        Raises QueueFull when it has waited for as long as anybody may.
+        Raises WaitedTooLong.
         """
         place = self.ticket.place
         assert place is not None
@@ -73,7 +73,8 @@ class Course:
                 left = self._deadline - time.monotonic()
                 if left <= 0:
                     seconds = max(1, -(-place.expected_ms // 1000) or choice.LOOK_AGAIN_SECONDS)
-                    raise QueueFull(retry_after=seconds, seconds=seconds)
+                    waited = self.process.settings.queue_seconds
+                    raise WaitedTooLong(retry_after=seconds, seconds=seconds, waited=waited)
                 if not place.changed.wait(min(heartbeat, left)):
                     yield place
         finally:
