@@ -8,9 +8,11 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal import errors
+from portal.blueprints.proxy.models import TOLD
 from portal.errors import API_ERRORS
 from portal.extensions import db
 from portal.models import Account, ApiKey, Usage
+from portal.services.gateway.upstream_refusal import Fault
 from tests.pages.history import give_cloud_history, give_history
 from tests.services.cast import Cast
 from tests.services.environment import ROOT
@@ -115,6 +117,13 @@ def test_the_description_has_each_member_that_is_told(cloudy: Flask) -> None:
         assert told["outcome"] in request["properties"]["outcome"]["enum"]
         for attempt in told["attempts"]:
             assert set(attempt) == set(SCHEMAS["Attempt"]["properties"])
+
+
+def test_each_fault_is_described_and_our_account_is_not_the_customers_business() -> None:
+    """API-02, never again "Operator's account name in a relayed upstream error": the words the gateway writes."""
+    told = {TOLD.get(fault.value, fault.value) for fault in Fault}
+    assert told == set(SCHEMAS["Attempt"]["properties"]["fault"]["enum"])
+    assert "account" not in told
 
 
 def test_the_description_names_each_error_under_its_status() -> None:

@@ -11,7 +11,7 @@ from portal.errors import API_ERRORS, PortalError
 
 VALUES: dict[str, Any] = {
     "reason": "x", "limit": 5, "model": "m", "capability": "tools", "balance": "1", "required": "2", "plan": "Pro",
-    "scope": "write", "nearest": "n", "seconds": 3, "reset": "3s",
+    "scope": "write", "nearest": "n", "seconds": 3, "reset": "3s", "waited": 120,
 }  # fmt: skip
 CONTRACT = {
     "invalid_request": 400, "context_length_exceeded": 400, "unsupported_capability": 400, "missing_api_key": 401,

@@ -20,6 +20,8 @@ from portal.services.catalog import CatalogModel
 from portal.services.catalog_rows import read_catalog
 
 log = logging.getLogger("portal.requests")
+TOLD = {"account": "error"}
+"""That the operator's account was refused somewhere is the operator's business: to customers it is an error."""
 
 
 def _caller() -> Caller:
@@ -86,7 +88,10 @@ def _attempts(usage: Usage) -> list[dict[str, object]]:
     if not usage.attempts:
         return []
     try:
-        return [{name: attempt[name] for name in ("location", "fault", "ms")} for attempt in json.loads(usage.attempts)]
+        return [
+            {"location": tried["location"], "fault": TOLD.get(tried["fault"], tried["fault"]), "ms": tried["ms"]}
+            for tried in json.loads(usage.attempts)
+        ]
     except (ValueError, KeyError, TypeError):
         # What a request cost is told all the same: the customer asked for that.
         log.exception("the attempts of a request can't be read", extra={"request": usage.id})
