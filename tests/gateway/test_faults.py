@@ -82,9 +82,9 @@ def test_a_model_that_the_server_has_not_got_is_not_offered_there_any_more(
     sandbox.control(fault="404")
     first = Plain(app).ask("POST", CHAT, key=layla.api_key, body=chat())
     assert (first.status, first.error()["code"]) == (503, "no_provider")
-    listed = lambda: Plain(app).ask("GET", "/v1/models/smollm2:135m", key=layla.api_key).status  # noqa: E731
+    listed = lambda: Plain(app).ask("GET", "/v1/models/llama3.2:3b", key=layla.api_key).status  # noqa: E731
     assert eventually(lambda: listed() == 404, what="the end of the offer")
-    assert Plain(app).ask("GET", "/v1/models/llama3.2:3b", key=layla.api_key).status == 200
+    assert Plain(app).ask("GET", "/v1/models/smollm2:135m", key=layla.api_key).status == 200
 
 
 MID = ["crash_mid", "reset_mid", "cut_mid", "silent_end", "error_event", "error_line", "bad_json"]
