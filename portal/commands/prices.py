@@ -3,14 +3,15 @@
 import datetime as dt
 
 import click
+from flask.cli import AppGroup
 
 from portal.clock import KUWAIT
 from portal.services import pricing, tunables
 from portal.services.pricing import Amounts, BadPrice, DatedPrice
 from portal.services.tunables import BadValue, UnknownTunable
 
-prices = click.Group("prices", help="List prices and set new ones.")
-setting = click.Group("setting", help="What operators tune while the portal runs.")
+prices = AppGroup("prices", help="List prices and set new ones.")
+setting = AppGroup("setting", help="What operators tune while the portal runs.")
 _KINDS = {"rate": "credits for 1,000 tokens", "cost-plus": "US$ for a million tokens, plus the markup"}
 
 

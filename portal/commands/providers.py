@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 
 import click
 from flask import current_app
+from flask.cli import AppGroup
 
 from portal.clock import KUWAIT
 from portal.services import probing, providers
 from portal.services.probing import Report
 from portal.services.providers import BadProvider, Listing, UnknownProvider
 
-group = click.Group("providers", help="List, probe and change the servers of models.")
+group = AppGroup("providers", help="List, probe and change the servers of models.")
 KEY = {"none": "needs no key", "set": "key in {}, set", "missing": "key in {}, MISSING: nothing of it is offered"}
 
 
