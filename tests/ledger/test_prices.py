@@ -137,6 +137,58 @@ def test_the_price_in_force_at_admission_is_the_price_charged(market: Street) ->
     assert market.faults() == []
 
 
+def test_a_provider_priced_in_dollars_is_charged_at_cost_and_markup(market: Street, plain: Door) -> None:
+    """GW-02: $0.10 for a million tokens and 15 % are 115 credits; another markup counts from the next request."""
+    account, key = rich(market)
+    operate(market, "prices", "set", MODEL, "--usd-in", "0.10", "--usd-out", "0.20", "--usd-cached", "0.01")
+    tell = {"usage": {"prompt_tokens": 600, "completion_tokens": 100}}
+    market.sandbox.control(**tell)
+    assert cost(plain, key) == "0.092"  # 600 × 115 + 100 × 230 milli-credits for a thousand
+    market.sandbox.control(**tell, cached_tokens=400)
+    assert cost(plain, key) == "0.051"  # 200 × 115 + 400 × 11.5 + 100 × 230
+    operate(market, "setting", "set", "markup_percent", "100")
+    assert cost(plain, key) == "0.088"  # 200 × 200 + 400 × 20 + 100 × 400
+    rows = sorted((row.rate_in, row.rate_cached, row.rate_out) for row in market.usages(account))
+    assert rows == [(115_000, 11_500, 230_000)] * 2 + [(200_000, 20_000, 400_000)]
+    assert market.faults() == []
+
+
+def test_a_twin_has_a_price_of_its_own_and_without_one_it_is_none(market: Street, plain: Door) -> None:
+    """API-02: 2× in the cloud; never the price at home, and never nothing."""
+    account, key = rich(market)
+    with market.app.app_context(), changing("catalog"):
+        cloud = db.session.scalars(sa.select(Provider).where(Provider.kind == "ollama-cloud")).one()
+        cloud.url, cloud.key_variable = market.sandbox.ollama_url, ""
+        db.session.commit()
+    operate(market, "providers", "disable", "ollama-1")
+    market.sandbox.control(usage={"prompt_tokens": 300, "completion_tokens": 100})
+    body = {"model": "gpt-oss:20b", "messages": [{"role": "user", "content": "x" * 1000}], "max_tokens": 200}
+    answer = plain.ask("POST", "/v1/chat/completions", key=key, body=body)
+    assert (answer.status, answer.headers["x-portal-provider"]) == (200, "cloud")
+    assert answer.headers["x-portal-credits"] == "0.8"
+    operate(market, "prices", "set", "gpt-oss:20b", "--provider", "ollama-cloud", "--in", "3", "--out", "5")
+    answer = plain.ask("POST", "/v1/chat/completions", key=key, body=body)
+    assert answer.headers["x-portal-credits"] == "1.4"
+    market.execute("DELETE FROM prices WHERE provider = 'ollama-cloud'")
+    with market.app.app_context(), changing("catalog"):
+        pass
+    answer = plain.ask("POST", "/v1/chat/completions", key=key, body=body)
+    assert (answer.status, answer.error()["code"]) == (404, "model_not_found")
+    assert len(market.usages(account)) == 2
+
+
+def operate(market: Street, *words: str) -> None:
+    """A command of the operator's."""
+    result = market.app.test_cli_runner().invoke(args=words)
+    assert result.exit_code == 0, result.output
+
+
+def cost(plain: Door, key: str) -> str:
+    answer = plain.ask("POST", "/v1/chat/completions", key=key, body=question(200))
+    assert answer.status == 200, answer.read()
+    return answer.headers["x-portal-credits"]
+
+
 def test_the_hold_is_computed_from_the_same_price(market: Street, plain: Door) -> None:
     """GW-04: 402 names balance and required amount at the price in force; a dear model needs more for the same."""
     _, key = market.customer(1_000)
