@@ -163,7 +163,7 @@ def test_a_key_is_kept_out_of_the_cloud_from_the_next_request_on(app: Flask, cas
         db.session.execute(pro)
         db.session.commit()
     marks = set()
-    for wanted, words in (("off", "wait for our own servers"), ("on", "may use the cloud"), ("off", "wait for our")):
+    for wanted, words in (("off", "wait for our own servers"), ("on", "is allowed the cloud"), ("off", "wait for our")):
         answer = _turn(client, key.id, wanted)
         assert answer.status_code == 302
         assert words in client.get(answer.location + "&lang=en").get_data(as_text=True)
@@ -172,6 +172,21 @@ def test_a_key_is_kept_out_of_the_cloud_from_the_next_request_on(app: Flask, cas
             marks.add(store.client().get(f"fresh:account:{cast.layla.account_id}"))
     assert len(marks - {None}) == 3
     assert not any(str(mark).startswith("b'?") for mark in marks)
+
+
+def test_a_permission_that_comes_to_nothing_says_so(app: Flask, cast: Cast) -> None:
+    """QUEUE-02: a plan without failover, an account that stays here: allowing it for a key promises nothing."""
+    client, key = cast.sign_in(cast.layla), _key(app, cast)
+    for values, words in (
+        ({"plan_id": "basic"}, "With your plan, requests never move"),
+        ({"plan_id": "pro"}, "Its requests may then go to the same model"),
+        ({"local_only": True}, "no key uses the cloud"),
+    ):
+        with app.app_context():
+            db.session.execute(sa.update(Account).where(Account.id == cast.layla.account_id).values(**values))
+            db.session.commit()
+        page = client.get(_turn(client, key.id, "on").location + "&lang=en").get_data(as_text=True)
+        assert page.count(words) == 2, "said of the key that was changed, and beside the box for the next"
 
 
 @pytest.mark.parametrize("wrong", ["", "maybe"])

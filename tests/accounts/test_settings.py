@@ -66,7 +66,7 @@ def test_the_switch_is_turned_by_a_plain_form(app: Flask, cast: Cast) -> None:
     """AUTH-05, QUEUE-02: on and off again, and the page says which."""
     client = cast.sign_in(cast.layla)
     assert not _is_ticked(client)
-    for on, words in ((True, "nothing of this account leaves"), (False, "may use the cloud from now on")):
+    for on, words in ((True, "nothing of this account leaves"), (False, "is not kept from the cloud any more")):
         answer = _turn(client, on)
         assert answer.status_code == 302
         assert words in _text(client, answer.location)

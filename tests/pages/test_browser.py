@@ -261,7 +261,7 @@ def test_switches_are_turned_by_keyboard_with_and_without_scripts(
         tab_to("main form button")
         page.keyboard.press("Enter")
         page.wait_for_url("**/settings?saved=where")
-        expect(page.locator("[role=status].banner")).to_contain_text("leaves for" if on else "may use the cloud")
+        expect(page.locator("[role=status].banner")).to_contain_text("leaves for" if on else "not kept from")
         expect(switch).to_be_checked(checked=on)
     for word, now in (("Forbid", "Not allowed"), ("Allow", "Allowed")):
         page.goto(site.url + "/keys")
