@@ -2,8 +2,7 @@
 
 A place is taken, durably, before the call leaves, and given back only by a call that never left; whoever dies between
 the two has used it, so that more never leave than the limit says. The day is a row of its own: at midnight nothing has
-to be reset. Knows no provider and no request. Needs an app context; each function is a transaction of its own and short,
-for greenlets, threads and tasks alike.
+to be reset. Knows no provider and no request. Needs an app context; each function is a short transaction of its own.
 """
 
 import datetime as dt

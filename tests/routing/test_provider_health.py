@@ -71,7 +71,7 @@ def test_twenty_workers_tell_of_one_outage_once(fleet: Fleet) -> None:
 
 
 def test_a_rest_that_grows_is_the_same_outage(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Issue B: the half-open probe failed and it rests longer: no second event, the newest reason, the first instant."""
+    """Issue B: the half-open probe failed and it rests longer: no second event; newest reason, first instant."""
     fleet.call(provider_health.rested, ONE, "connection refused", 5)
     set_clock(monkeypatch, LATER)
     assert fleet.call(provider_health.rested, ONE, "timed out", 10) is False
