@@ -12,16 +12,17 @@ from portal.services.gateway.ask import read_ask
 from portal.services.gateway.exchange import ERROR_BODY_BYTES, BufferedExchange, Exchange, StreamExchange
 from portal.services.gateway.ticket import Ticket
 from portal.services.pricing import Rates
+from portal.services.routing.ways import WaysMemory
 
 POOL = UpstreamPool("http://127.0.0.1:9")
-MODEL = CatalogModel(
-    "m", (), {}, "local", "basic", 1, {}, 8192, 2048, frozenset({"completion"}), 0, (),
-)  # fmt: skip
 CALLER = Caller("k", "a", "basic", 1, 10, frozenset({"read", "write"}), None, 0, True, False, None)
 RATES = Rates(prompt=1_000_000, cached=1_000_000, answer=1_000_000)
 OFFER = Offer(
     "ollama-1", "http://127.0.0.1:9", "", "local", 1, 1, "m", frozenset({"completion"}), 8192,
     ((dt.datetime(2026, 1, 1, tzinfo=dt.UTC), RATES),),
+)  # fmt: skip
+MODEL = CatalogModel(
+    "m", (), {}, "local", "basic", 1, {}, 8192, 2048, frozenset({"completion"}), 0, (OFFER,),
 )  # fmt: skip
 BOTH = pytest.mark.parametrize("kind", [StreamExchange, BufferedExchange])
 Kind = type[StreamExchange] | type[BufferedExchange]
@@ -29,7 +30,8 @@ Kind = type[StreamExchange] | type[BufferedExchange]
 
 def exchange(kind: Kind, *, reused: bool = False) -> StreamExchange | BufferedExchange:
     ask = read_ask(b'{"model":"m","messages":[{"role":"user","content":"hi"}]}')
-    ticket = Ticket("0" * 32, CALLER, ask, MODEL, RATES, 300, 100, 400, None, OFFER)
+    ways = WaysMemory().of(MODEL, frozenset(), 0)
+    ticket = Ticket("0" * 32, CALLER, ask, MODEL, ways, 300, 100, None, False, rates=RATES, amount=400, offer=OFFER)
     return kind(ticket, Connection(POOL, None, reused))
 
 

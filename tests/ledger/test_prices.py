@@ -141,10 +141,10 @@ def test_a_provider_priced_in_dollars_is_charged_at_cost_and_markup(market: Stre
     """GW-02: $0.10 for a million tokens and 15 % are 115 credits; another markup counts from the next request."""
     account, key = rich(market)
     operate(market, "prices", "set", MODEL, "--usd-in", "0.10", "--usd-out", "0.20", "--usd-cached", "0.01")
-    tell = {"usage": {"prompt_tokens": 600, "completion_tokens": 100}}
-    market.sandbox.control(**tell)
+    counts = {"prompt_tokens": 600, "completion_tokens": 100}
+    market.sandbox.control(usage=counts)
     assert cost(plain, key) == "0.092"  # 600 × 115 + 100 × 230 milli-credits for a thousand
-    market.sandbox.control(**tell, cached_tokens=400)
+    market.sandbox.control(usage=counts, cached_tokens=400)
     assert cost(plain, key) == "0.051"  # 200 × 115 + 400 × 11.5 + 100 × 230
     operate(market, "setting", "set", "markup_percent", "100")
     assert cost(plain, key) == "0.088"  # 200 × 200 + 400 × 20 + 100 × 400

@@ -193,8 +193,12 @@ def test_a_probe_that_fails_changes_no_offer(shop: Flask, sandbox: SandboxProces
     assert [event.kind for event in happened(shop)] == ["provider_down", "provider_up"]
 
 
-def test_an_outage_is_told_of_once_whoever_saw_it_first(shop: Flask, sandbox: SandboxProcess) -> None:
-    """NOTIF-11: the breaker rests it and the probe finds it down, or the other way round: one outage, one message."""
+def test_an_outage_is_told_of_once_whoever_saw_it_first(
+    make_app: MakeApp, database_url: str, sandbox: SandboxProcess
+) -> None:
+    """NOTIF-11: the breaker rests it and the probe finds it down, or the other way round: one outage, one message. On
+    every database."""
+    shop = portal(make_app, database_url, sandbox)
     sandbox.control(down="500")
     with shop.app_context():
         assert provider_health.rested("ollama-1", "no answer", 5)
