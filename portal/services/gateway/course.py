@@ -24,7 +24,7 @@ from portal.services.gateway.ticket import Ticket
 from portal.services.gateway.upstream_refusal import Fault, fault
 from portal.services.ledger.rehold import rehold
 from portal.services.ledger.till import TillAway
-from portal.services.routing.line import Place, Pool
+from portal.services.routing.line import NOBODY, Blame, Place, Pool
 
 log = logging.getLogger("portal.gateway")
 E = TypeVar("E", BufferedExchange, StreamExchange)
@@ -152,10 +152,11 @@ class Course:
             self.process.later(provider_health.missing, offer.provider, ticket.model.name)
         elif found is Fault.ACCOUNT:
             status = self._exchange.reader.status if self._exchange is not None else 0
-            self._leave("fault", rest_seconds=ACCOUNT_REST_SECONDS, reason=f"our account was refused ({status})")
+            words = f"our account was refused ({status})"
+            self._leave("fault", Blame(words, ticket.caller.account_id, True, ACCOUNT_REST_SECONDS))
             self.process.later(provider_health.account_refused, offer.provider, status)
         else:
-            self._leave("fault", reason=found.words)
+            self._leave("fault", Blame(found.words, ticket.caller.account_id, found is Fault.UNREACHED))
 
     def _next(self) -> bool:
         """A slot or a place at a server not yet tried; whether there is one."""
@@ -265,10 +266,10 @@ class Course:
             told["attempts"] = json.dumps(ticket.attempts)
         logs.write("portal.gateway", "answered", told)
 
-    def _leave(self, verdict: str, *, rest_seconds: int = 0, reason: str = "") -> None:
+    def _leave(self, verdict: str, blame: Blame = NOBODY) -> None:
         place, self.ticket.place = self.ticket.place, None
         if place is not None:
-            self.process.line.leave(place, verdict, rest_seconds=rest_seconds, reason=reason)
+            self.process.line.leave(place, verdict, blame)
 
     def _return_connection(self) -> None:
         """Kept after a clean end, else cut, which stops the generation. Before the slot is given back, so that the

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from portal.services.routing.line import Place
 
-FAULTS = 3
 REST_SECONDS = 5
 
 
@@ -57,10 +56,10 @@ class Alone:
             if not place.server and not any(other is place for *_, other in self._waiting) and not self._seat(place):
                 self._push(place)
 
-    def left(self, place: "Place", verdict: str, rest_seconds: int) -> int:
-        """A slot came free. Returns for how many seconds its server rests because of this, or 0."""
+    def left(self, place: "Place", verdict: str, rest_seconds: int, most_faults: int) -> int:
+        """A slot came free. most_faults: so many in a row make its server rest. Returns for how many seconds, or 0."""
         with self._mutex:
-            rest = self._judge(place.server, verdict, rest_seconds)
+            rest = self._judge(place.server, verdict, rest_seconds, most_faults)
             still = []
             while self._waiting:
                 entry = heapq.heappop(self._waiting)
@@ -102,14 +101,14 @@ class Alone:
     def _in_flight(self, server: str) -> int:
         return sum(place.server == server for place in list(self._places.values()))
 
-    def _judge(self, server: str, verdict: str, rest_seconds: int) -> int:
+    def _judge(self, server: str, verdict: str, rest_seconds: int, most_faults: int) -> int:
         if verdict == "ok":
             self._faults.pop(server, None)
             return 0
         if verdict != "fault":
             return 0
         self._faults[server] += 1
-        if not rest_seconds and self._faults[server] < FAULTS:
+        if not rest_seconds and self._faults[server] < most_faults:
             return 0
         self._faults.pop(server)
         seconds = rest_seconds or REST_SECONDS

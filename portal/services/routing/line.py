@@ -23,8 +23,9 @@ LEASE_SECONDS = 10
 RENEW_SECONDS = 3.0
 AGEING_SECONDS = 30
 """What a step of priority is worth: whoever waited longer than that is not overtaken by the step above."""
-FAULTS = 3
-"""In a row; then a server rests."""
+FAULTS, FAULTS_OF_ONE = 3, 10
+"""In a row; then a server rests. The second: where all were requests of one account, whose prompt may be what breaks
+it. Nobody rests a server for everybody else by sending the same request three times, as every SDK does."""
 REST_SECONDS, LONGEST_REST_SECONDS = 5, 300
 NEVER = -1
 
@@ -99,6 +100,20 @@ class Place:
             self.changed.set()
 
 
+class Blame(NamedTuple):
+    """What is said against a server. reason: in words, for the staff. account_id: whose request it was.
+
+    sure: no request could have caused it, so that it counts in full whoever met it.
+    rest_seconds: it must rest at once, for at least so long; 0: it may fail a few times before.
+    """
+
+    reason: str
+    account_id: str
+    sure: bool = False
+    rest_seconds: int = 0
+
+
+NOBODY = Blame("", "")
 Rested = Callable[[str, str, int], None]
 """(server, reason in words, seconds)"""
 
@@ -183,11 +198,10 @@ class Line:
             return Refused(*refused)
         return None
 
-    def leave(self, place: Place, verdict: str = "none", *, rest_seconds: int = 0, reason: str = "") -> None:
+    def leave(self, place: Place, verdict: str = "none", blame: Blame = NOBODY) -> None:
         """Give the slot or the place back; nothing happens where that was done.
 
-        verdict: `ok` (the server answered), `fault` (it did not), `none` (nothing to say about the server).
-        rest_seconds: with a fault after which it must rest at once, for at least so long. reason: of a fault, in words.
+        verdict: `ok` (the server answered), `fault` (it did not: `blame` says more), `none` (nothing to say about it).
         """
         if self._places.pop(place.member, None) is None:
             return
@@ -197,14 +211,16 @@ class Line:
             self._alone.step_out(place)
             self._tell(STEP_OUT, (place.member, place.pool.name, self._lease_ms, *(s.name for s in place.pool.servers)))
             return
-        faults, rest = (1, rest_seconds) if rest_seconds else (FAULTS, REST_SECONDS)
+        faults, rest = (1, blame.rest_seconds) if blame.rest_seconds else (FAULTS, REST_SECONDS)
+        of_one = faults if blame.sure else FAULTS_OF_ONE
         longest = max(LONGEST_REST_SECONDS, rest)
         held_ms = round((time.monotonic() - place.since) * 1000)
         words = (
             place.member, place.server, verdict, held_ms, self._lease_ms, faults, rest * 1000, longest * 1000,
+            blame.account_id, of_one,
         )  # fmt: skip
-        if not self._tell(LEAVE, words, partial(self._heard, place.server, reason)):
-            self._left_alone(place, verdict, rest_seconds, reason)
+        if not self._tell(LEAVE, words, partial(self._heard, place.server, blame.reason)):
+            self._left_alone(place, verdict, blame)
 
     def _tell(self, script: Any, words: tuple[Word, ...], heard: Callable[[Any], None] | None = None) -> bool:
         """Whether the store could be told."""
@@ -220,11 +236,11 @@ class Line:
         elif told[0] == 2:
             self._recovered(server)
 
-    def _left_alone(self, place: Place, verdict: str, rest_seconds: int, reason: str) -> None:
+    def _left_alone(self, place: Place, verdict: str, blame: Blame) -> None:
         self._is_away()
-        seconds = self._alone.left(place, verdict, rest_seconds)
+        seconds = self._alone.left(place, verdict, blame.rest_seconds, FAULTS if blame.sure else FAULTS_OF_ONE)
         if seconds:
-            self._rested(place.server, reason, seconds)
+            self._rested(place.server, blame.reason, seconds)
 
     # -- all of them ---------------------------------------------------------------------------------------------------
 
@@ -281,7 +297,7 @@ class Line:
             self._alone.step_out(place)
             place.take(server, trial)
         elif place is None or place.server != server:
-            self._tell(LEAVE, (member, server, "none", 0, self._lease_ms, FAULTS, 0, 0))
+            self._tell(LEAVE, (member, server, "none", 0, self._lease_ms, FAULTS, 0, 0, "", FAULTS))
 
     def _keep_alive(self) -> None:
         while not self._stopped.wait(RENEW_SECONDS):

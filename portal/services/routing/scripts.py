@@ -5,7 +5,7 @@
     line:alive            those who wait → until when their worker is believed to live
     line:pools            the pools in which somebody waits
     line:slots            server → how many it answers at once
-    line:health:<server>  faults in a row, until when it rests, how often it rested; nothing while it is well
+    line:health:<server>  faults in a row and whose, until when it rests, how often it rested; nothing while it is well
     line:trial:<server>   after a rest: the one request that tries it
     line:pace             server → how long a request keeps a slot, on average (ms)
 
@@ -169,7 +169,8 @@ LEAVE = Script(
     LINE
     + """
 -- member, server, verdict (ok, fault, none), ms it kept the slot, lease ms, faults that make it rest, shortest rest ms,
--- longest rest ms. Returns 0, or 1 and for how long it rests now, or 2: it is well again.
+-- longest rest ms, whose request it was, faults that make it rest where all are of one account.
+-- Returns 0, or 1 and for how long it rests now, or 2: it is well again.
 local member, server, verdict, ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now, health, told = line_now(), 'line:health:' .. server, {0, 0}
 local held = redis.call('ZREM', 'line:busy:' .. server, member)
@@ -183,11 +184,19 @@ if verdict == 'ok' then
 elseif verdict == 'fault' then
   local faults = redis.call('HINCRBY', health, 'faults', 1)
   local rest = tonumber(redis.call('HGET', health, 'until') or '0')
+  local before = redis.call('HGET', health, 'account')
+  redis.call('HSET', health, 'account', ARGV[9])
+  if before and before ~= ARGV[9] then redis.call('HSET', health, 'several', 1) end
+  local several = redis.call('HEXISTS', health, 'several') == 1
+  local told_by_enough = several or ARGV[10] == ARGV[6]
+  local enough = faults >= tonumber(ARGV[10]) or told_by_enough and (rest > 0 or faults >= tonumber(ARGV[6]))
   -- While it rests, what ends now had begun before and tells nothing new; after the rest one fault is enough.
-  if rest <= now and (rest > 0 or faults >= tonumber(ARGV[6])) then
+  if rest <= now and enough then
     local rests = redis.call('HINCRBY', health, 'rests', 1)
     local long = math.min(tonumber(ARGV[7]) * 2 ^ (rests - 1), tonumber(ARGV[8]))
     redis.call('HSET', health, 'until', string.format('%.0f', now + long))
+    redis.call('HDEL', health, 'several')
+    redis.call('HSET', health, 'faults', 0)
     redis.call('DEL', 'line:trial:' .. server)
     told = {1, long}
   end
