@@ -59,6 +59,7 @@ def test_a_server_that_accepts_and_never_reads_is_given_up(
         app = make_app(sqlite_url, OLLAMA_URL=url)
         layla, books = Cast(app).layla, Books(app)
         books.execute("UPDATE wallets SET balance = 100000000, total = 100000000")
+        books.execute("UPDATE models SET context_tokens = 100000000")
 
         def ask() -> Answer:
             body = chat("x" * TOO_MUCH, stream=stream, max_tokens=5)
@@ -136,7 +137,7 @@ def test_who_leaves_at_the_last_word_leaves_a_line_that_can_be_used_at_once(sqli
             assert Plain(app).ask("POST", CHAT, key=layla.api_key, body=chat()).status == 200
             assert time.monotonic() - started < 3
         finally:
-            app.extensions["chat_door"].process().routing.close()  # or the server waits for its idle lines
+            app.extensions["chat_door"].process().connections.close()  # or the server waits for its idle lines
             server.shutdown()
             serving.join(5)
 
