@@ -202,3 +202,14 @@ def door(request: pytest.FixtureRequest) -> Hub | Plain:
     """Both transports."""
     found: Hub | Plain = request.getfixturevalue(request.param)
     return found
+
+
+from tests.gateway.fleet import (  # noqa: E402, F401  (its fixtures; it builds on the house)
+    _fleet,
+    fleet,
+    fleet_complaints,
+    fleet_hub,
+    fleet_plain,
+    gate,
+    hurried,
+)

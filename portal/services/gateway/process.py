@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 
 import sqlalchemy as sa
 from flask import Flask
@@ -35,6 +36,8 @@ from portal.services.routing.ways import WaysMemory
 log = logging.getLogger("portal.gateway")
 SIGN_OF_LIFE_SECONDS = 5
 AT_ONCE = 500
+MOST_TO_DO = 1000
+FAREWELL_SECONDS = 3
 DEAD_AFTER = dt.timedelta(seconds=30)
 
 
@@ -67,6 +70,8 @@ class GatewayProcess:
         """Requests let through while the store was away; told in the log when it is back."""
         self._losses = 0
         self.reading_catalog = threading.Lock()
+        self._to_do: SimpleQueue[tuple[Callable[..., object], tuple[object, ...]] | None] = SimpleQueue()
+        self._doer = threading.Thread(target=self._do_later, name="later", daemon=True)
         self._stopped = threading.Event()
         self._started_at = utcnow()
 
@@ -75,12 +80,16 @@ class GatewayProcess:
         self._write_sign_of_life()
         self.line.start(self.settings.redis_url)
         threading.Thread(target=self._live, name="sign-of-life", daemon=True).start()
+        self._doer.start()
 
     def stop(self) -> None:
         """The process ends in good order: no sign of life is waited for."""
         self._stopped.set()
         self.line.stop()
         self.connections.close()
+        self._to_do.put(None)
+        if self._doer.is_alive():
+            self._doer.join(FAREWELL_SECONDS)
         try:
             self.till.retry_settlements()
             self._write_sign_of_life()
@@ -113,15 +122,24 @@ class GatewayProcess:
             yield
 
     def later(self, what: Callable[..., object], *arguments: object) -> None:
-        """Have it done beside the requests: by a service that has a transaction of its own."""
-        threading.Thread(target=self._do, args=(what, arguments), name=what.__name__, daemon=True).start()
+        """Have it done beside the requests: by a service that has a transaction of its own. Never blocks.
 
-    def _do(self, what: Callable[..., object], arguments: tuple[object, ...]) -> None:
-        try:
-            with self.app.app_context():
-                what(*arguments)
-        except Exception as error:
-            log.error("not noted", exc_info=error, extra={"what": what.__name__})
+        It is called in the hub, when the store's answer tells that a server rests. A thread begun there waits until it
+        runs, which the hub can't: the answers behind that one were lost, and with them the store for some seconds.
+        """
+        if self._to_do.qsize() < MOST_TO_DO:
+            self._to_do.put((what, arguments))
+        else:
+            log.error("not noted: the database is too slow for so much", extra={"what": what.__name__})
+
+    def _do_later(self) -> None:
+        while (task := self._to_do.get()) is not None:
+            what, arguments = task
+            try:
+                with self.app.app_context():
+                    what(*arguments)
+            except Exception as error:  # whatever it was, the next one is due
+                log.error("not noted", exc_info=error, extra={"what": what.__name__})
 
     def _server_rested(self, server: str, reason: str, seconds: int) -> None:
         log.warning("server rests", extra={"provider": server, "reason": reason, "seconds": seconds})

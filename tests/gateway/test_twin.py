@@ -1,0 +1,169 @@
+"""The cloud twin: who goes there while our own servers are busy, what it costs, and who stays whatever happens."""
+
+from collections.abc import Callable
+
+import pytest
+
+from portal.freshness import changing
+from portal.models import ApiKey
+from portal.extensions import db
+import sqlalchemy as sa
+from tests.gateway.fleet import ALONE, CLOUD, FIRST, TWINNED, AnyDoor, Fleet
+from tests.gateway.wire import eventually
+from tests.services.cast import Person
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_request_that_makes_the_line_too_deep_goes_to_the_twin_at_its_price(
+    fleet: Fleet, gate: AnyDoor, stream: bool
+) -> None:
+    """QUEUE-02, API-02, never-again, "Budget of 500 only changed a label; failover was written and never called"."""
+    crowd, guest = fleet.somebody(), fleet.somebody()
+    with fleet.occupied(gate, crowd, waiting=2):  # one runs, two wait: the next one is the fourth
+        fleet.sandbox.control(usage={"prompt_tokens": 20, "completion_tokens": 10}, server=CLOUD)
+        options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+        answer = fleet.ask(gate, guest, **options)
+        assert answer.status == 200
+        assert answer.headers["x-portal-provider"] == "cloud"
+        assert answer.headers["x-portal-failover"] == "cloud"
+        usage = answer.events()[-1]["usage"] if stream else answer.json()["usage"]
+    row = fleet.usage(answer.request_id)
+    assert (row.outcome, row.provider, row.location, row.failover) == ("ok", "ollama-cloud", "cloud", True)
+    price = fleet.rate(TWINNED, "ollama-cloud")
+    assert price == 2_000_000
+    assert (row.rate_in, row.rate_out) == (price, price)
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (20, 10)
+    assert (row.cost, usage["credits"]) == (60, 0.06)
+    if not stream:
+        assert float(answer.headers["x-portal-credits"]) == 0.06
+    assert fleet.wallet(guest.account_id) == (99_940, 0)
+    [sent] = fleet.sandbox.chats(server=CLOUD)
+    assert sent["headers"]["authorization"] == "Bearer sandbox"
+    assert guest.api_key not in str(sent)
+    told = gate.ask("GET", f"/v1/requests/{answer.request_id}", key=guest.api_key).json()
+    assert (told["provider"], told["failover"], told["credits"]) == ("cloud", True, 0.06)
+    assert fleet.cloud_used() == 1
+    fleet.books_are_right()
+
+
+def test_the_twin_is_asked_by_the_name_it_has_there(fleet: Fleet, gate: AnyDoor) -> None:
+    """Issue B, 1: a mapping, never a concatenation."""
+    fleet.found("ollama-cloud", TWINNED, upstream_name="gpt-oss:120b")
+    crowd, guest = fleet.somebody(), fleet.somebody()
+    with fleet.occupied(gate, crowd, waiting=2):
+        answer = fleet.ask(gate, guest)
+        assert answer.json()["model"] == TWINNED
+    assert [sent["model"] for sent in fleet.sandbox.chats(server=CLOUD)] == ["gpt-oss:120b"]
+    fleet.found("ollama-cloud", TWINNED, upstream_name=TWINNED)
+
+
+def test_up_to_the_limit_it_waits_for_our_own_servers(fleet: Fleet, gate: AnyDoor) -> None:
+    """QUEUE-02: deeper than 3, not 3; what waited pays the local price."""
+    crowd, guest = fleet.somebody(), fleet.somebody()
+    with fleet.occupied(gate, crowd, waiting=1):
+        third = fleet.later(gate, guest)
+        eventually(lambda: fleet.in_line() == 2, what="the third in line")
+        assert fleet.asked(CLOUD) == 0
+    answer = third.result(20)
+    assert (answer.status, answer.headers["x-portal-provider"]) == (200, "local")
+    row = fleet.usage(answer.request_id)
+    assert (row.location, row.failover, row.rate_out) == ("local", False, 1_000_000)
+    assert fleet.asked(CLOUD) == 0
+    assert fleet.cloud_used() == 0
+
+
+def key_says_no(fleet: Fleet, person: Person) -> None:
+    with fleet.app.app_context(), changing(f"account:{person.account_id}"):
+        db.session.execute(sa.update(ApiKey).where(ApiKey.account_id == person.account_id).values(failover=False))
+        db.session.commit()
+
+
+NOT_TO_THE_CLOUD: dict[str, Callable[[Fleet, Person], object]] = {
+    "the key says no": key_says_no,
+    "the plan says no": lambda fleet, _person: fleet.plan("enterprise", failover=False),
+    "the account stays local": lambda fleet, person: fleet.change(person.account_id, local_only=True),
+    "the budget is spent": lambda fleet, _person: fleet.spend_budget(500),
+    "the cloud is switched off": lambda fleet, _person: fleet.switch("ollama-cloud", on=False),
+    "the cloud has not got it": lambda fleet, _person: fleet.found("ollama-cloud", TWINNED, present=False),
+}
+
+
+def waits_and_is_answered_here(fleet: Fleet, gate: AnyDoor, guest: Person, **members: object) -> None:
+    """The claim of every reason to stay."""
+    used = fleet.cloud_used()
+    crowd = fleet.somebody()
+    model = str(members.get("model", TWINNED))
+    with fleet.occupied(gate, crowd, waiting=2, model=model):
+        fourth = fleet.later(gate, guest, **members)
+        eventually(lambda: fleet.in_line() == 3, what="the fourth in line")
+    answer = fourth.result(20)
+    assert (answer.status, answer.headers["x-portal-provider"]) == (200, "local")
+    assert "x-portal-failover" not in answer.headers
+    row = fleet.usage(answer.request_id)
+    assert (row.outcome, row.location, row.failover, row.rate_out) == ("ok", "local", False, 1_000_000)
+    assert row.waited_ms is not None
+    assert fleet.asked(CLOUD) == 0
+    assert fleet.cloud_used() == used
+    assert fleet.wallet(guest.account_id)[1] == 0
+    fleet.books_are_right()
+
+
+@pytest.mark.parametrize("reason", NOT_TO_THE_CLOUD)
+def test_it_waits_its_turn_where_something_forbids_the_cloud(fleet: Fleet, gate: AnyDoor, reason: str) -> None:
+    """QUEUE-02: if the caller's plan and key allow it and budget is left; else it waits its turn."""
+    guest = fleet.somebody()
+    NOT_TO_THE_CLOUD[reason](fleet, guest)
+    waits_and_is_answered_here(fleet, gate, guest)
+
+
+@pytest.mark.parametrize("word", ["off", "OFF", " off "])
+def test_a_request_can_refuse_the_cloud_for_itself(fleet: Fleet, fleet_hub: AnyDoor, word: str) -> None:
+    """Issue B, 3: `x-portal-failover: off`."""
+    waits_and_is_answered_here(fleet, fleet_hub, fleet.somebody(), headers={"x-portal-failover": word})
+
+
+def test_a_model_without_a_twin_waits(fleet: Fleet, gate: AnyDoor) -> None:
+    """QUEUE-02: if it has one."""
+    waits_and_is_answered_here(fleet, gate, fleet.somebody(), model=ALONE)
+
+
+def test_who_can_pay_here_but_not_there_waits(fleet: Fleet, gate: AnyDoor) -> None:
+    """QUEUE-02, CRD-01: a wallet that covers 1× and not 2× is answered, at 1×."""
+    waits_and_is_answered_here(fleet, gate, fleet.somebody(credits=1), max_tokens=500)
+
+
+def test_a_cloud_that_rests_is_no_reason_to_refuse(fleet: Fleet, gate: AnyDoor) -> None:
+    """QUEUE-02: its account was refused a moment ago; until it is tried again everybody waits here."""
+    fleet.sandbox.control(fault="402_native", server=CLOUD)
+    explicit = fleet.ask(gate, fleet.somebody(), model="qwen3.5:cloud")
+    assert explicit.status == 503
+    fleet.sandbox.forget_requests(server=CLOUD)
+    waits_and_is_answered_here(fleet, gate, fleet.somebody())
+
+
+def test_a_cloud_without_a_key_is_not_there(fleet: Fleet) -> None:
+    """OPS-03: the key is the environment's; without it there is no twin and no cloud model."""
+    from portal import create_app
+    from portal.config import load_settings
+    from tests.gateway.wire import Plain
+    from tests.services.portal_app import close
+
+    app = create_app(load_settings(fleet.environment(OLLAMA_CLOUD_API_KEY="")))
+    try:
+        guest = fleet.somebody()
+        assert fleet.ask(Plain(app), guest, model="qwen3.5:cloud").status == 404
+        waits_and_is_answered_here(fleet, Plain(app), guest)
+    finally:
+        close(app)
+
+
+def test_while_our_own_servers_rest_the_twin_answers(fleet: Fleet, gate: AnyDoor) -> None:
+    """QUEUE-02, issue B, 5: nobody waits for a server that is known to be down."""
+    fleet.sandbox.control(down="reset", server=FIRST)
+    guest = fleet.somebody()
+    for _ in range(4):
+        answer = fleet.ask(gate, guest)
+        assert (answer.status, answer.headers["x-portal-provider"]) == (200, "cloud")
+    assert fleet.usage(answer.request_id).failover
+    assert fleet.cloud_used() == 4
+    fleet.books_are_right()
