@@ -3,14 +3,17 @@
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 
+from portal import create_app
+from portal.config import load_settings
+from portal.extensions import db
 from portal.freshness import changing
 from portal.models import ApiKey
-from portal.extensions import db
-import sqlalchemy as sa
 from tests.gateway.fleet import ALONE, CLOUD, FIRST, TWINNED, AnyDoor, Fleet
-from tests.gateway.wire import eventually
+from tests.gateway.wire import Plain, eventually
 from tests.services.cast import Person
+from tests.services.portal_app import close
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -143,11 +146,6 @@ def test_a_cloud_that_rests_is_no_reason_to_refuse(fleet: Fleet, gate: AnyDoor) 
 
 def test_a_cloud_without_a_key_is_not_there(fleet: Fleet) -> None:
     """OPS-03: the key is the environment's; without it there is no twin and no cloud model."""
-    from portal import create_app
-    from portal.config import load_settings
-    from tests.gateway.wire import Plain
-    from tests.services.portal_app import close
-
     app = create_app(load_settings(fleet.environment(OLLAMA_CLOUD_API_KEY="")))
     try:
         guest = fleet.somebody()

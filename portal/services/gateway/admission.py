@@ -8,11 +8,13 @@ passes here.
 import logging
 from typing import Any, NamedTuple
 
+import sqlalchemy as sa
+
 from portal.errors import LimiterUnavailable, PortalError, RateLimitExceeded, ScopeMissing
 from portal.pipeline import Script, StoreAway, Word
 from portal.services import callers, limits
 from portal.services.callers import Caller
-from portal.services.catalog import Catalog, CatalogModel
+from portal.services.catalog import Catalog, CatalogModel, Offer
 from portal.services.catalog_rows import read_catalog
 from portal.services.gateway import choice
 from portal.services.gateway.ask import Ask, read_ask
@@ -185,6 +187,24 @@ def _ticket(
 def _ways(process: GatewayProcess, model: CatalogModel, ask: Ask) -> Ways:
     smallest = min(offer.context_tokens for offer in model.offers)
     return process.ways.of(model, ask.needs, ask.least_tokens(smallest))
+
+
+def offered(process: GatewayProcess, ticket: Ticket, provider: str) -> Offer | None:
+    """A server's offer as it is now, for a request that has waited for its turn there; None where it has ended."""
+    try:
+        try:
+            catalog = _catalog(process, limits.tokens(process.scripts, ticket.caller.account_id)[1])
+        except StoreAway:
+            catalog = _read_catalog(process)
+        model = catalog.permit(ticket.caller, ticket.model.name)
+    except sa.exc.SQLAlchemyError as error:
+        log.warning(
+            "not known whether it is still offered", extra={"provider": provider, "error": type(error).__name__}
+        )
+        return ticket.ways.offers[provider]
+    except PortalError:
+        return None
+    return next((offer for offer in model.offers if offer.provider == provider), None)
 
 
 def _caller(process: GatewayProcess, hashed: str) -> tuple[Caller, bytes | None]:

@@ -16,7 +16,9 @@ from portal.errors import NoProvider, PortalError, WaitedTooLong
 from portal.ids import new_id
 from portal.providers.llm.upstream import Connection, UpstreamAway
 from portal.services import provider_health
+from portal.services.catalog import Offer
 from portal.services.gateway import choice
+from portal.services.gateway.admission import offered
 from portal.services.gateway.exchange import BufferedExchange, StreamExchange
 from portal.services.gateway.process import GatewayProcess
 from portal.services.gateway.settlement import settle
@@ -99,7 +101,10 @@ class Course:
         ticket = self.ticket
         while not self.waiting:
             assert ticket.place is not None
-            offer = ticket.offer = ticket.ways.offers[ticket.place.server]
+            offer = self._offer(ticket.place)
+            if offer is None:
+                continue
+            ticket.offer = offer
             body = ticket.ask.upstream_body(offer.upstream_name, ticket.limit)
             try:
                 connection = self.process.connections.pool(offer).post(PATH, body, fresh=self._fresh)
@@ -118,6 +123,19 @@ class Course:
             self._exchange, self._connection = exchange, connection
             return exchange
         return None
+
+    def _offer(self, place: Place) -> Offer | None:
+        """Of the server whose turn it is; None where another one is to be asked instead: who has waited was sent to a
+        server that had been switched off meanwhile. Raises NoProvider when none is left."""
+        if place.changed is None:
+            return self.ticket.ways.offers[place.server]
+        offer = offered(self.process, self.ticket, place.server)
+        if offer is None:
+            self._tried.add(place.server)
+            self._leave("none")
+            if not self._next():
+                raise NoProvider(retry_after=choice.LOOK_AGAIN_SECONDS)
+        return offer
 
     def over(self, exchange: BufferedExchange | StreamExchange) -> bool:
         """Whether this was the end; if not, another attempt is due (`waiting`, or `open` at once)."""

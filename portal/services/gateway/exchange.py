@@ -98,10 +98,9 @@ class BufferedExchange(Exchange):
         if payload:
             self._pieces.append(payload)
         if self.reader.ended:
-            self.ticket.first_byte = time.monotonic()
             try:
                 self.body = self.reply.read(b"".join(self._pieces))
-                self.outcome = "ok"
+                self.outcome, self.ticket.first_byte = "ok", time.monotonic()
             except UpstreamError as error:
                 self.end("upstream_failed", error)
         return b""
