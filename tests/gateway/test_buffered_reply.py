@@ -10,7 +10,9 @@ from portal.services.gateway.reply import BufferedReply
 
 
 def reply() -> BufferedReply:
-    return BufferedReply("chatcmpl-ours", "Llama3.2:3B", bounds=(100, 50), estimate=11, cost=lambda a, b, _cached: a + b)
+    return BufferedReply(
+        "chatcmpl-ours", "Llama3.2:3B", bounds=(100, 50), estimate=11, cost=lambda a, b, _cached: a + b
+    )
 
 
 def body(finish: Any = "stop", usage: Any = None, **message: Any) -> dict[str, Any]:

@@ -14,7 +14,12 @@ NEW, OLD = "new", "old"
 def reply(*, include_usage: bool = False, bounds: tuple[int, int] = (1000, 1000)) -> StreamReply:
     """A model whose tokens cost one milli-credit each."""
     return StreamReply(
-        "chatcmpl-ours", "نموذج:3b", bounds=bounds, estimate=11, cost=lambda a, b, _cached: a + b, include_usage=include_usage
+        "chatcmpl-ours",
+        "نموذج:3b",
+        bounds=bounds,
+        estimate=11,
+        cost=lambda a, b, _cached: a + b,
+        include_usage=include_usage,
     )
 
 
