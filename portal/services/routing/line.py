@@ -212,7 +212,7 @@ class Line:
             self._tell(STEP_OUT, (place.member, place.pool.name, self._lease_ms, *(s.name for s in place.pool.servers)))
             return
         faults, rest = (1, blame.rest_seconds) if blame.rest_seconds else (FAULTS, REST_SECONDS)
-        of_one = faults if blame.sure else FAULTS_OF_ONE
+        of_one = faults if blame.sure or blame.rest_seconds else FAULTS_OF_ONE
         longest = max(LONGEST_REST_SECONDS, rest)
         held_ms = round((time.monotonic() - place.since) * 1000)
         words = (
