@@ -31,7 +31,7 @@ Kind = type[StreamExchange] | type[BufferedExchange]
 def exchange(kind: Kind, *, reused: bool = False) -> StreamExchange | BufferedExchange:
     ask = read_ask(b'{"model":"m","messages":[{"role":"user","content":"hi"}]}')
     ways = WaysMemory().of(MODEL, frozenset(), 0)
-    ticket = Ticket("0" * 32, CALLER, ask, MODEL, ways, 300, 100, None, False, rates=RATES, amount=400, offer=OFFER)
+    ticket = Ticket("0" * 32, CALLER, ask, MODEL, ways, 300, 100, None, "", False, rates=RATES, amount=400, offer=OFFER)
     return kind(ticket, Connection(POOL, None, reused))
 
 

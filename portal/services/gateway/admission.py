@@ -68,10 +68,28 @@ def admit(
     ask = read_ask(body)
     counted = _counted(process, request_id, identity, ask, failover)
     try:
-        return _admit(process, request_id, counted, ask, failover)
+        return _admit(process, request_id, identity.hashed, counted, ask, failover)
     except PortalError as error:
         error.told += limits.headers(counted.caller.requests_per_minute, counted.taken)
         raise
+
+
+def look_again(process: GatewayProcess, ticket: Ticket) -> None:
+    """After a wait: what was true when the request was let in may have ended meanwhile.
+
+    The ticket's ways become those of now; its price stays. Raises what forbids the request now.
+    """
+    if ticket.taken is None:
+        return  # the store was away: so nothing can be compared
+    try:
+        tokens = limits.tokens(process.scripts, ticket.caller.account_id)
+    except StoreAway:
+        return
+    if tokens == (ticket.taken.account_token, ticket.taken.catalog_token):
+        return
+    caller, catalog = _read_caller(process, ticket.key_hash), _catalog(process, tokens[1])
+    now = _ticket(process, ticket.id, ticket.key_hash, caller, catalog, ticket.taken, ticket.ask, ticket.may_fail_over)
+    ticket.ways, ticket.may_fail_over = now.ways, now.may_fail_over
 
 
 class _Counted(NamedTuple):
@@ -89,7 +107,7 @@ class _Counted(NamedTuple):
 
 def _counted(process: GatewayProcess, request_id: str, identity: Identity, ask: Ask, failover: bool) -> _Counted:
     hashed, caller, token = identity
-    guess = _guess(process, request_id, caller, ask, failover) if token is not None else None
+    guess = _guess(process, request_id, hashed, caller, ask, failover) if token is not None else None
     try:
         if token is None or guess is None:
             reply: list[Any] = []
@@ -125,13 +143,15 @@ class _Guess(NamedTuple):
     words: tuple[Word, ...]
 
 
-def _guess(process: GatewayProcess, request_id: str, caller: Caller, ask: Ask, failover: bool) -> _Guess | None:
+def _guess(
+    process: GatewayProcess, request_id: str, hashed: str, caller: Caller, ask: Ask, failover: bool
+) -> _Guess | None:
     """None where the line is not to be asked yet: nothing remembered, a refusal to come, or a cloud model."""
     catalog = process.catalog_memory.get()
     if catalog is None:
         return None
     try:
-        ticket = _ticket(process, request_id, caller, catalog, None, ask, failover)
+        ticket = _ticket(process, request_id, hashed, caller, catalog, None, ask, failover)
     except PortalError:
         return None  # it is counted all the same, and told after that
     if ticket.model.location == "cloud" or not ticket.ways.home.servers:
@@ -141,13 +161,15 @@ def _guess(process: GatewayProcess, request_id: str, caller: Caller, ask: Ask, f
     return _Guess(catalog, place, (process.catalog_memory.token, *words))
 
 
-def _admit(process: GatewayProcess, request_id: str, counted: _Counted, ask: Ask, failover: bool) -> Ticket:
+def _admit(
+    process: GatewayProcess, request_id: str, hashed: str, counted: _Counted, ask: Ask, failover: bool
+) -> Ticket:
     caller, catalog, taken, place, refused = counted
     if taken is not None and not taken.allowed:
         seconds = max(1, -(-taken.retry_ms // 1000))
         raise RateLimitExceeded(retry_after=seconds, limit=caller.requests_per_minute, seconds=seconds)
     try:
-        ticket = _ticket(process, request_id, caller, catalog, taken, ask, failover)
+        ticket = _ticket(process, request_id, hashed, caller, catalog, taken, ask, failover)
     except PortalError:
         if place is not None:  # a price that ended between two looks at the clock
             process.line.leave(place)
@@ -160,6 +182,7 @@ def _admit(process: GatewayProcess, request_id: str, counted: _Counted, ask: Ask
 def _ticket(
     process: GatewayProcess,
     request_id: str,
+    hashed: str,
     caller: Caller,
     catalog: Catalog,
     taken: Taken | None,
@@ -172,6 +195,7 @@ def _ticket(
     ways = _ways(process, model, ask)
     return Ticket(
         id=request_id,
+        key_hash=hashed,
         caller=caller,
         ask=ask,
         model=model,

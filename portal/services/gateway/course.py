@@ -12,13 +12,13 @@ from typing import TypeVar
 
 from portal import logs, money
 from portal.clock import utcnow
-from portal.errors import NoProvider, PortalError, WaitedTooLong
+from portal.errors import CloudNotAllowed, NoProvider, PortalError, WaitedTooLong
 from portal.ids import new_id
 from portal.providers.llm.upstream import Connection, UpstreamAway
 from portal.services import provider_health
 from portal.services.catalog import Offer
 from portal.services.gateway import choice
-from portal.services.gateway.admission import offered
+from portal.services.gateway.admission import look_again, offered
 from portal.services.gateway.exchange import BufferedExchange, StreamExchange
 from portal.services.gateway.process import GatewayProcess
 from portal.services.gateway.settlement import settle
@@ -52,6 +52,7 @@ class Course:
         self._exchange: BufferedExchange | StreamExchange | None = None
         self._connection: Connection | None = None
         self._fresh = False
+        self._waited = False
         self._settled = False
 
     # -- in line -------------------------------------------------------------------------------------------------------
@@ -81,6 +82,7 @@ class Course:
                     yield place
         finally:
             self.ticket.waited += time.monotonic() - began
+            self._waited = True
 
     def gone(self) -> None:
         """The customer left. May be called from a callback of the hub."""
@@ -100,6 +102,8 @@ class Course:
         """
         ticket = self.ticket
         while not self.waiting:
+            if self._waited and not self._still_allowed():
+                continue
             assert ticket.place is not None
             offer = self._offer(ticket.place)
             if offer is None:
@@ -136,6 +140,27 @@ class Course:
             if not self._next():
                 raise NoProvider(retry_after=choice.LOOK_AGAIN_SECONDS)
         return offer
+
+    def _still_allowed(self) -> bool:
+        """After a wait: whether the slot may be used; if not, the request has another slot or place.
+
+        Switches, keys and servers may have changed in two minutes. Raises what forbids the request by now.
+        """
+        ticket, self._waited = self.ticket, False
+        look_again(self.process, ticket)
+        assert ticket.place is not None
+        if ticket.failed_over and not ticket.may_fail_over:
+            self._leave("none")
+            if self.begun or not self._back_home():
+                raise CloudNotAllowed(param="model", model=ticket.ask.model)
+            return False
+        if ticket.place.server not in ticket.ways.offers:
+            self._tried.add(ticket.place.server)
+            self._leave("none")
+            if not self._next():
+                raise NoProvider(retry_after=choice.LOOK_AGAIN_SECONDS)
+            return False
+        return True
 
     def over(self, exchange: BufferedExchange | StreamExchange) -> bool:
         """Whether this was the end; if not, another attempt is due (`waiting`, or `open` at once)."""

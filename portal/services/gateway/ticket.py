@@ -32,6 +32,8 @@ class Ticket:
     limit: int
     taken: Taken | None
     """None when the store was away and requests are let through."""
+    key_hash: str
+    """What its key is known by, for a look at who asks after a long wait."""
     may_fail_over: bool
     """Plan, key, account and request let it go to the model's cloud twin."""
     rates: Rates = FREE
