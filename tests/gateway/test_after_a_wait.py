@@ -1,4 +1,4 @@
-"""A request that waited in line is looked at again before it leaves: two minutes are long enough for a change of mind."""
+"""Who waited in line is looked at again before the request leaves: in two minutes a customer may change their mind."""
 
 import sqlalchemy as sa
 
@@ -96,7 +96,7 @@ def test_a_request_that_waits_for_the_twin_comes_home_when_its_owner_says_so(
     for waiting in (0, 0, 1):  # at home, at the twin, in line for the twin
         asked.append(Threads(lambda: Plain(app).ask("POST", CHAT, key=layla.api_key, body=body)))
         line = app.extensions["chat_door"].process().line
-        eventually(lambda n=len(asked): len(line._places) == n, what="the next request")
+        eventually(lambda: len(line._places) == len(asked), what="the next request")  # noqa: B023  (called at once)
         in_line(line, waiting)
     with app.app_context(), changing(f"account:{layla.account_id}"):
         db.session.execute(sa.update(Account).where(Account.id == layla.account_id).values(local_only=True))
