@@ -14,7 +14,7 @@ from portal.errors import LimiterUnavailable, PortalError, RateLimitExceeded, Sc
 from portal.pipeline import Script, StoreAway, Word
 from portal.services import callers, limits
 from portal.services.callers import Caller
-from portal.services.catalog import Catalog, CatalogModel, Offer
+from portal.services.catalog import Catalog, CatalogModel
 from portal.services.catalog_rows import read_catalog
 from portal.services.gateway import choice
 from portal.services.gateway.ask import Ask, read_ask
@@ -79,15 +79,18 @@ def look_again(process: GatewayProcess, ticket: Ticket) -> None:
 
     The ticket's ways become those of now; its price stays. Raises what forbids the request now.
     """
-    if ticket.taken is None:
-        return  # the store was away: so nothing can be compared
     try:
-        tokens = limits.tokens(process.scripts, ticket.caller.account_id)
-    except StoreAway:
+        try:
+            tokens = limits.tokens(process.scripts, ticket.caller.account_id)
+            if ticket.taken is not None and tokens == (ticket.taken.account_token, ticket.taken.catalog_token):
+                return
+            catalog = _catalog(process, tokens[1])
+        except StoreAway:
+            catalog = _read_catalog(process)
+        caller = _read_caller(process, ticket.key_hash)
+    except sa.exc.SQLAlchemyError as error:
+        log.warning("not known whether it may still go on", extra={"error": type(error).__name__})
         return
-    if tokens == (ticket.taken.account_token, ticket.taken.catalog_token):
-        return
-    caller, catalog = _read_caller(process, ticket.key_hash), _catalog(process, tokens[1])
     now = _ticket(process, ticket.id, ticket.key_hash, caller, catalog, ticket.taken, ticket.ask, ticket.may_fail_over)
     ticket.ways, ticket.may_fail_over = now.ways, now.may_fail_over
 
@@ -211,24 +214,6 @@ def _ticket(
 def _ways(process: GatewayProcess, model: CatalogModel, ask: Ask) -> Ways:
     smallest = min(offer.context_tokens for offer in model.offers)
     return process.ways.of(model, ask.needs, ask.least_tokens(smallest))
-
-
-def offered(process: GatewayProcess, ticket: Ticket, provider: str) -> Offer | None:
-    """A server's offer as it is now, for a request that has waited for its turn there; None where it has ended."""
-    try:
-        try:
-            catalog = _catalog(process, limits.tokens(process.scripts, ticket.caller.account_id)[1])
-        except StoreAway:
-            catalog = _read_catalog(process)
-        model = catalog.permit(ticket.caller, ticket.model.name)
-    except sa.exc.SQLAlchemyError as error:
-        log.warning(
-            "not known whether it is still offered", extra={"provider": provider, "error": type(error).__name__}
-        )
-        return ticket.ways.offers[provider]
-    except PortalError:
-        return None
-    return next((offer for offer in model.offers if offer.provider == provider), None)
 
 
 def _caller(process: GatewayProcess, hashed: str) -> tuple[Caller, bytes | None]:

@@ -16,9 +16,8 @@ from portal.errors import CloudNotAllowed, NoProvider, PortalError, WaitedTooLon
 from portal.ids import new_id
 from portal.providers.llm.upstream import Connection, UpstreamAway
 from portal.services import provider_health
-from portal.services.catalog import Offer
 from portal.services.gateway import choice
-from portal.services.gateway.admission import look_again, offered
+from portal.services.gateway.admission import look_again
 from portal.services.gateway.exchange import BufferedExchange, StreamExchange
 from portal.services.gateway.process import GatewayProcess
 from portal.services.gateway.settlement import settle
@@ -105,10 +104,7 @@ class Course:
             if self._waited and not self._still_allowed():
                 continue
             assert ticket.place is not None
-            offer = self._offer(ticket.place)
-            if offer is None:
-                continue
-            ticket.offer = offer
+            offer = ticket.offer = ticket.ways.offers[ticket.place.server]
             body = ticket.ask.upstream_body(offer.upstream_name, ticket.limit)
             try:
                 connection = self.process.connections.pool(offer).post(PATH, body, fresh=self._fresh)
@@ -127,19 +123,6 @@ class Course:
             self._exchange, self._connection = exchange, connection
             return exchange
         return None
-
-    def _offer(self, place: Place) -> Offer | None:
-        """Of the server whose turn it is; None where another one is to be asked instead: who has waited was sent to a
-        server that had been switched off meanwhile. Raises NoProvider when none is left."""
-        if place.changed is None:
-            return self.ticket.ways.offers[place.server]
-        offer = offered(self.process, self.ticket, place.server)
-        if offer is None:
-            self._tried.add(place.server)
-            self._leave("none")
-            if not self._next():
-                raise NoProvider(retry_after=choice.LOOK_AGAIN_SECONDS)
-        return offer
 
     def _still_allowed(self) -> bool:
         """After a wait: whether the slot may be used; if not, the request has another slot or place.
@@ -279,6 +262,11 @@ class Course:
         return done
 
     # -- the end -------------------------------------------------------------------------------------------------------
+
+    def closed(self, ended: bool) -> None:
+        """The server is done with the response; who closed it before its end has left."""
+        self.left = self.left or not ended
+        self.settle()
 
     def settle(self) -> None:
         """Exactly once: connection and slot given back, the books settled, the line logged."""
