@@ -92,6 +92,7 @@ def _suite(suite: Suite, stage: Stage, install: Future[object], folder: Path) ->
     _title(suite.title)
     environ = {name: os.environ[name] for name in KEPT if name in os.environ}
     environ |= {"PORTAL_URL": stage.url, "PORTAL_KEYS": json.dumps(play.keys), "SANDBOX_URL": stage.sandbox_url}
+    environ["RECOVERY_URL"] = stage.recovery_url
     environ |= {"PYTHONDONTWRITEBYTECODE": "1"}
     try:
         code = subprocess.run(command, cwd=folder, env=environ, timeout=LONGEST, check=False).returncode

@@ -24,6 +24,7 @@ from portal.extensions import db
 from portal.models import Usage, Wallet
 from sandbox.process import SandboxProcess
 from tests.clients.cast import prepare
+from tests.clients.recovery import RecoveryDoor, recover
 from tests.services.environment import ROOT, TOOLS, portal_environment
 from tests.services.programs import find
 from tests.services.redis_server import RedisServer
@@ -45,7 +46,7 @@ class Stage:
         self._suites = tuple(suites)
         self._stack = ExitStack()
         self.keys: dict[str, dict[str, str]] = {}
-        self.url = self.sandbox_url = ""
+        self.url = self.sandbox_url = self.recovery_url = ""
 
     def __enter__(self) -> Stage:
         with self._stack:
@@ -66,9 +67,11 @@ class Stage:
             self._app = create_app(load_settings(self._environ))
             self._stack.callback(self._leave_app)
             self.keys = prepare(self._app, self._suites)
+            door = RecoveryDoor(lambda: recover(self._app, redis_server.client))
+            self._stack.callback(door.close)
             self._web = Web(WORKERS, self._environ, folder / "web.log")
             self._stack.callback(self._web.stop)
-            self.url, self.sandbox_url = self._web.url, sandbox.url
+            self.url, self.sandbox_url, self.recovery_url = self._web.url, sandbox.url, door.url
             self._stack = self._stack.pop_all()
         return self
 
@@ -107,6 +110,7 @@ class Stage:
         return [f"request {one}" for one in usage] + [f"hold of account {one}" for one in held]
 
     def expect_no_crash(self) -> None:
-        """No traceback in the portal's log. Raises StageError with those there are."""
-        if crashes := [told for told in self._web.errors() if TRACEBACK in told]:
-            raise StageError("\n".join(crashes))
+        """No traceback in the portal's log. Raises StageError with what was logged of it."""
+        told = self._web.errors()
+        if any(TRACEBACK in line for line in told):
+            raise StageError("\n".join(told))

@@ -165,7 +165,7 @@ class ChatDoor:
             ticket = course.ticket
             told = [*headers, *dialect.STREAM_HEADERS, *dialect.way_headers(ticket)]
             start("200 OK", [*told, dialect.processing(ticket.started)])
-            return ClosingIterable(first, pieces, course.settle)
+            return ClosingIterable(first, pieces, course.closed)
         except BaseException:
             course.settle()
             raise
@@ -181,16 +181,21 @@ class ChatDoor:
             if exchange is None:
                 continue
             if dialect.hub_carries(environ):
-                from portal.blueprints.proxy.hub import HubTransport
+                from portal.blueprints.proxy.hub import GreenletExit, HubTransport
 
-                HubTransport(exchange, environ["gunicorn.socket"], self._settings, frame).run()
+                try:
+                    HubTransport(exchange, environ["gunicorn.socket"], self._settings, frame).run()
+                except GreenletExit as ended:
+                    if exchange.begun:
+                        raise  # it has been told, in the stream
+                    raise AnswerInterrupted(retry_after=1) from ended
             else:
                 PlainTransport(exchange, self._settings).collect()
             if course.over(exchange):
                 return exchange
 
     def _wait(self, course: Course, environ: dict[str, Any], frame: "Framing | None") -> None:
-        """In line. Raises CustomerLeft, QueueFull."""
+        """In line. Raises CustomerLeft, QueueFull, AnswerInterrupted."""
         if not dialect.hub_carries(environ):
             for _place in course.wait():
                 pass
@@ -205,11 +210,9 @@ class ChatDoor:
                         course.begun = True
                         with dialect.patience(environ, self._settings.silence_seconds):
                             sock.sendall(frame(dialect.in_line(place), last=False))
-        except GreenletExit:
-            # The server ends this worker. Nothing was promised yet, but who was told to wait is told the end of it.
-            if frame is not None and course.begun:
-                sock.sendall(frame(error_event(course.ticket.tell, AnswerInterrupted(retry_after=1)), last=True))
-            raise
+        except GreenletExit as ended:
+            # The server ends this worker, and leaves it a second: enough to tell who would else see a broken line.
+            raise AnswerInterrupted(retry_after=1) from ended
         if course.left:
             raise CustomerLeft
 

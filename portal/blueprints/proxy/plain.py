@@ -82,12 +82,14 @@ class ClosingIterable:
     """What a WSGI server iterates; `closed` runs exactly once, also where iteration never began or broke off.
 
     A generator's `finally` would not do: one that was never started is dropped without running it.
+    closed: is told whether everything was taken before.
     """
 
-    def __init__(self, first: bytes, rest: Iterator[bytes], closed: Callable[[], None]) -> None:
+    def __init__(self, first: bytes, rest: Iterator[bytes], closed: Callable[[bool], None]) -> None:
         self._first: bytes | None = first
         self._rest = rest
-        self._closed: Callable[[], None] | None = closed
+        self._ended = False
+        self._closed: Callable[[bool], None] | None = closed
 
     def __iter__(self) -> "ClosingIterable":
         return self
@@ -96,12 +98,16 @@ class ClosingIterable:
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        return next(self._rest)
+        try:
+            return next(self._rest)
+        except StopIteration:
+            self._ended = True
+            raise
 
     def close(self) -> None:
         closed, self._closed = self._closed, None
         if closed is not None:
-            closed()
+            closed(self._ended)
 
     def __del__(self) -> None:
         self.close()

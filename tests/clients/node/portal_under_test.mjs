@@ -21,7 +21,11 @@ async function turn(method, path, body) {
 }
 
 export const sandbox = {
-  reset: () => turn("DELETE", "/__control"),
+  // As at its start, and nothing that it did before is held against it.
+  reset: async () => {
+    await turn("DELETE", "/__control");
+    await fetch(process.env.RECOVERY_URL, { method: "POST" });
+  },
   control: (knobs) => turn("POST", "/__control", knobs),
   // The last chat, as soon as the server is no longer busy with it: it notices a departure at its next word.
   stoppedChat: () => until(sandbox.lastChat, (chat) => chat.outcome !== "running"),

@@ -41,6 +41,14 @@ sandbox = SandboxProcess()
 sandbox.url = os.environ["SANDBOX_URL"]
 
 
+def calm() -> None:
+    """The sandbox as at its start, and nothing that it did before held against it."""
+    sandbox.reset()
+    recovery = urllib.request.Request(os.environ["RECOVERY_URL"], method="POST")
+    with urllib.request.urlopen(recovery, timeout=10):
+        pass
+
+
 @dataclass
 class Requests:
     """What one client received, attempt by attempt; `hook` goes into its HTTP library."""

@@ -10,14 +10,14 @@ import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_openai import ChatOpenAI
 from langchain_tests.integration_tests import ChatModelIntegrationTests
-from portal_under_test import BASE_URL, KEYS, PNG, TEXT, VISION, sandbox
+from portal_under_test import BASE_URL, KEYS, PNG, TEXT, VISION, calm
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _calm() -> Iterator[None]:
-    sandbox.reset()
+    calm()
     yield
-    sandbox.reset()
+    calm()
 
 
 @pytest.fixture(autouse=True)

@@ -7,14 +7,14 @@ from typing import Any
 
 import openai
 import pytest
-from portal_under_test import BASE_URL, KEYS, Requests, sandbox
+from portal_under_test import BASE_URL, KEYS, Requests, calm, sandbox
 
 MakeClient = Callable[..., tuple[Any, Requests]]
 
 
 @pytest.fixture(autouse=True)
 def _calm() -> Iterator[None]:
-    sandbox.reset()
+    calm()
     yield
     sandbox.release()
 

@@ -60,6 +60,16 @@ def test_a_failure_before_the_first_byte_is_a_status(client: Any, fault: str, st
     if error.status_code == 503:
         assert int(error.response.headers["retry-after"]) >= 1
     assert record(error.request_id)["credits"] == 0
+    if fault == "404":
+        wait_until_it_is_not_offered(client)
+
+
+def wait_until_it_is_not_offered(client: Any, seconds: float = 5) -> None:
+    """A server that has not got a model is asked for it no more, and it is listed no more."""
+    deadline = time.monotonic() + seconds
+    while TEXT in {model.id for model in client.models.list()}:
+        assert time.monotonic() < deadline, "a model that no server has is still listed"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("dialect", ["new", "old"])
