@@ -25,9 +25,10 @@ end
 -- How many more a server may get now; and until when it rests or rested (0: it is well).
 local function room(now, server)
   local rest = tonumber(redis.call('HGET', 'line:health:' .. server, 'until') or '0')
-  if rest > now then return 0, rest end
   local busy = 'line:busy:' .. server
+  -- Of a server at rest, too: a dead worker's requests would else be counted in its depth for as long as it rests.
   redis.call('ZREMRANGEBYSCORE', busy, '-inf', now)
+  if rest > now then return 0, rest end
   local free = tonumber(redis.call('HGET', 'line:slots', server) or '1') - redis.call('ZCARD', busy)
   if rest > 0 then
     local trial = redis.call('GET', 'line:trial:' .. server)
@@ -175,8 +176,10 @@ local member, server, verdict, ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now, health, told = line_now(), 'line:health:' .. server, {0, 0}
 local held = redis.call('ZREM', 'line:busy:' .. server, member)
 if verdict == 'ok' then
-  if redis.call('EXISTS', health) == 1 then
-    if redis.call('HEXISTS', health, 'until') == 1 then told = {2, 0} end
+  -- While it rests, what ends well had begun before: the account that is refused now still had its answers running.
+  local rest = tonumber(redis.call('HGET', health, 'until') or '0')
+  if rest <= now and redis.call('EXISTS', health) == 1 then
+    if rest > 0 then told = {2, 0} end
     redis.call('DEL', health, 'line:trial:' .. server)
   end
   local pace = tonumber(redis.call('HGET', 'line:pace', server) or ms)
@@ -241,7 +244,11 @@ for i = waiters, #ARGV, 3 do
   local member, pool, granted = ARGV[i], ARGV[i + 1], false
   for server in string.gmatch(pool, '[^,]+') do
     touched[server] = true
-    if redis.call('ZSCORE', 'line:busy:' .. server, member) then granted = true end
+    if redis.call('ZSCORE', 'line:busy:' .. server, member) then
+      -- Kept alive before the next look at the server, which would find it ended: then it had neither slot nor place.
+      redis.call('ZADD', 'line:busy:' .. server, now + ms, member)
+      granted = true
+    end
   end
   if not granted then
     redis.call('ZADD', 'line:wait:' .. pool, ARGV[i + 2], member)
