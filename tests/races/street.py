@@ -60,11 +60,12 @@ class Street(Books):
 
     def open_shop(self, workers: int = 1, *, url: str = "", **settings: str | int) -> Web:
         """A gunicorn on the street's database. url: another way to the same one."""
-        return self._start_web(url or self.url, workers=workers, OLLAMA_URL=self.sandbox.ollama_url, **settings)
+        return self._start_web(url or self.url, workers=workers, **{"OLLAMA_URL": self.sandbox.ollama_url, **settings})
 
-    def customer(self, credit: int) -> tuple[str, str]:
+    def customer(self, credit: int, plan: str = "basic") -> tuple[str, str]:
         """(account, key) of somebody with so many milli-credits."""
         account = self.open_account(credit)
+        self.execute("UPDATE accounts SET plan_id = :plan WHERE id = :id", plan=plan, id=account)
         with self.app.app_context():
             owner = db.session.get_one(Account, account).owner_id
             return account, api_keys.create(account, owner, label="theirs").secret

@@ -39,8 +39,8 @@ local function room(now, server)
 end
 
 -- Returns 1 where this request is the trial after a rest.
-local function lease(now, server, member, ms, rest)
-  redis.call('ZADD', 'line:busy:' .. server, now + ms, member)
+local function lease(ends, server, member, rest)
+  redis.call('ZADD', 'line:busy:' .. server, ends, member)
   if rest == 0 then return 0 end
   redis.call('SET', 'line:trial:' .. server, member, 'PX', 86400000)
   return 1
@@ -66,7 +66,8 @@ local function bury(now)
   end
 end
 
--- Gives a server's free slots to those who wait for it, the first first.
+-- Gives a server's free slots to those who wait for it, the first first. The lease ends with the worker's last sign of
+-- life until it renews it: as a new one, each turn given to a dead worker's customers kept a slot for that much longer.
 local function serve(now, server, ms)
   local free, rest = room(now, server)
   while free > 0 do
@@ -81,8 +82,9 @@ local function serve(now, server, ms)
       end
     end
     if not first then return end
+    local alive = tonumber(redis.call('ZSCORE', 'line:alive', first) or '0')
     step_out(pool, first)
-    local trial = lease(now, server, first, ms, rest)
+    local trial = lease(math.min(now + ms, alive), server, first, rest)
     redis.call('PUBLISH', 'line:' .. string.sub(first, 34), first .. ' ' .. server .. ' ' .. trial)
     free, rest = room(now, server)
   end
@@ -148,7 +150,7 @@ local function enter(a)
       if not best or load < least then best, least, its_rest = server, load, rest end
     end
   end
-  if best then return {'at', best, lease(now, best, member, ms, its_rest)} end
+  if best then return {'at', best, lease(now + ms, best, member, its_rest)} end
   if not awake then return {'rest', soonest - now} end
   local arrival = tonumber(a[7])
   local score = (arrival > 0 and arrival or now) - tonumber(a[3])
@@ -219,6 +221,7 @@ STEP_OUT = Script(
 -- member, pool, lease ms, then the servers of the pool: it may have got a slot of one a moment ago.
 local now = line_now()
 step_out(ARGV[2], ARGV[1])
+bury(now)
 for i = 4, #ARGV do
   if redis.call('ZREM', 'line:busy:' .. ARGV[i], ARGV[1]) == 1 then serve(now, ARGV[i], tonumber(ARGV[3])) end
 end
