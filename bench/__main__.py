@@ -27,7 +27,15 @@ LIMIT_SECONDS = 360
 ROUNDS_SECONDS = 230
 """No new round begins after this: on a machine with other work to do, fewer rounds are better than none."""
 QUICK = dict(
-    rounds=2, plain_factor=0.25, streams=32, chunks=40, alone=30, alone_streams=10, open_streams=200, open_seconds=3
+    rounds=2,
+    plain_factor=0.25,
+    streams=32,
+    chunks=40,
+    alone=30,
+    alone_streams=10,
+    open_streams=200,
+    open_seconds=3,
+    turns=60,
 )
 
 
@@ -126,6 +134,11 @@ def _run(options: argparse.Namespace, wanted: list[str], build: Path) -> int:
             return 0
         rounds = _rounds(bench, systems, began)
         opened = _open_streams(bench, systems, began) if sizes.open_streams else {}
+        turns = None
+        if ours is not None:
+            _say(began, f"{sizes.turns} turns at one slot")
+            ours.one_slot()
+            turns = bench.turns(ours.system)
         dialect = "up to 0.32.5" if options.old_dialect else "from 0.32.6"
         together = ", streams begun together" if sizes.together else ""
         took = f"{len(rounds['direct'])} rounds, whole run {time.monotonic() - began:.0f} s"
@@ -136,9 +149,9 @@ def _run(options: argparse.Namespace, wanted: list[str], build: Path) -> int:
         processes.stop_all()
         if ours is not None:
             ours.close()
-    found = report.goals(rounds, opened)
-    text = report.tables(systems, rounds, opened) + ("\n" + report.goal_lines(found) + "\n" if found else "")
-    path = report.write(HERE / "results", text, sizes, systems, rounds, opened, notes)
+    found = report.goals(rounds, opened, turns)
+    text = report.tables(systems, rounds, opened, turns) + ("\n" + report.goal_lines(found) + "\n" if found else "")
+    path = report.write(HERE / "results", text, sizes, systems, rounds, opened, turns, notes)
     print(f"\n{report.machine()}\n\n{text}\n" + "\n".join(notes) + f"\nwritten to {path}")
     if options.check and not found:
         print("bench: no goal could be judged without ours", file=sys.stderr)

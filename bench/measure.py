@@ -37,6 +37,8 @@ class Sizes:
     open_streams: int = 1000
     open_seconds: int = 8
     open_ramp: int = 250
+    turns: int = 300
+    """Answers in the run with one slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,21 @@ class Round:
     lag: float
     """Median way of an event through the system, with all the round's streams open."""
     lag_p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """A slot free again while somebody waits: from the end of an answer at the server to the next request's arrival
+    there, by the server's own clock. Microseconds."""
+
+    count: int
+    median: float
+    p95: float
+
+
+WAITING = 8
+"""Customers who share the one slot."""
+ANSWER_CHUNKS, ANSWER_DELAY_US = 10, 2000
 
 
 class Bench:
@@ -146,6 +163,23 @@ class Bench:
         result["memory_before"], result["memory_peak"] = before.private, peak.private
         result["cpu_a_chunk"] = (cpu_seconds(system.pid) - cpu) / max(1, result["events"]) * 1e6
         return result
+
+    def turns(self, system: System) -> Turns:
+        """How fast a slot goes to whoever waits for it. The system must have been told that its server has one slot.
+
+        Raises BenchError when it did not keep to that.
+        """
+        self.mock.pace(ANSWER_DELAY_US)
+        wanted = ["-c", str(WAITING), "-s", "-t", str(ANSWER_CHUNKS)]
+        self.load(
+            system, [*wanted, "-n", str(WAITING)]
+        )  # each worker has heard of the change, and connections are open
+        self.mock.gaps(forget=True)
+        self.load(system, [*wanted, "-n", str(self.sizes.turns)])
+        told = self.mock.gaps()
+        if told["count"] < self.sizes.turns - 1:
+            raise BenchError(f"{system.name}: of {self.sizes.turns} answers only {told['count']} had the server alone")
+        return Turns(told["count"], told["p50_ns"] / 1000, told["p95_ns"] / 1000)
 
     def _work(self, system: System, arguments: list[str], units: int) -> tuple[dict[str, Any], dict[str, float]]:
         """Do it. Returns the client's result and CPU µs a unit: the system's own under "", the others by name."""

@@ -49,6 +49,13 @@ class Mock:
         """Its counters: requests, streams, aborted, events, accepted, open, streaming."""
         return self._get("/__stats")
 
+    def gaps(self, *, forget: bool = False) -> dict[str, int]:
+        """How long the server was empty between a stream and the next request: count, p50_ns, p95_ns.
+
+        forget: from now on only those to come.
+        """
+        return self._get("/__gaps" + ("?forget=1" if forget else ""))
+
     def _get(self, path: str) -> dict[str, int]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
             result: dict[str, int] = json.load(answer)

@@ -99,6 +99,10 @@ class Ours:
         """Run a command of the portal. Raises BenchError with its output when it fails."""
         return self._run("-m", "flask", "--app", "wsgi", *words)
 
+    def one_slot(self) -> None:
+        """From now on the upstream answers one request at a time, as far as the portal knows."""
+        self.flask("providers", "set", "ollama-1", "--slots", "1")
+
     def populate(self, *words: str) -> str:
         """Run `populate.py` in the portal's environment."""
         return self._run(str(ROOT / "bench" / "populate.py"), *words)

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from bench.measure import Round, Sizes
+from bench.measure import Round, Sizes, Turns
 from bench.systems import System
 
 COLUMNS = ("added p50", "added first event p50", "event's way, p50 / p99", "requests a second")
@@ -31,7 +31,9 @@ class Goal(NamedTuple):
         return self.value <= self.limit
 
 
-def tables(systems: Sequence[System], rounds: Rounds, opened: Mapping[str, Mapping[str, Any]]) -> str:
+def tables(
+    systems: Sequence[System], rounds: Rounds, opened: Mapping[str, Mapping[str, Any]], turns: Turns | None
+) -> str:
     """Everything that was measured, as Markdown."""
     lines = _head("", "plain request, CPU µs", "streamed chunk, CPU µs", *COLUMNS)
     base = rounds["direct"]
@@ -63,6 +65,10 @@ def tables(systems: Sequence[System], rounds: Rounds, opened: Mapping[str, Mappi
             counts = f"{r['asked']:,} | {r['most_open']:,} | {failed(r):,}"
             lines.append(f"| {name} | {counts} | {r['memory_a_stream'] / 1024:.1f} KiB | {r['cpu_a_chunk']:.1f} |")
         text += "\n" + "\n".join(lines) + "\n"
+    if turns is not None:
+        lines = _head("a slot free again while a request waits", "turns", "until the next is there, p50", "p95")
+        lines.append(f"| ours | {turns.count:,} | {_time(turns.median)} | {_time(turns.p95)} |")
+        text += "\n" + "\n".join(lines) + "\n"
     return text
 
 
@@ -70,7 +76,7 @@ def _head(*columns: str) -> list[str]:
     return ["| " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (len(columns) - 1)]
 
 
-def goals(rounds: Rounds, opened: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
+def goals(rounds: Rounds, opened: Mapping[str, Mapping[str, Any]], turns: Turns | None) -> list[Goal]:
     """The goals that this run can judge: those whose systems took part."""
     found = []
     if "ours" in rounds and "litellm" in rounds:
@@ -96,6 +102,8 @@ def goals(rounds: Rounds, opened: Mapping[str, Mapping[str, Any]]) -> list[Goal]
                 0,
             )
         )
+    if turns is not None:
+        found.append(Goal("a slot free again is used by who waits for it, median ms", turns.median / 1000, 10))
     return found
 
 
@@ -120,6 +128,7 @@ def write(
     systems: Sequence[System],
     rounds: Rounds,
     opened: Mapping[str, Mapping[str, Any]],
+    turns: Turns | None,
     notes: Sequence[str],
 ) -> Path:
     """Write `<directory>/<date>.json` and `.md`; returns the path of the latter."""
@@ -132,7 +141,8 @@ def write(
         "versions": {s.name: s.version for s in systems},
         "rounds": {name: [{n: getattr(r, n) for n in r.__slots__} for r in of] for name, of in rounds.items()},
         "open_streams": dict(opened),
-        "goals": [{**g._asdict(), "met": g.met} for g in goals(rounds, opened)],
+        "turns": None if turns is None else {n: getattr(turns, n) for n in turns.__slots__},
+        "goals": [{**g._asdict(), "met": g.met} for g in goals(rounds, opened, turns)],
         "notes": list(notes),
     }
     path = directory / f"{now:%Y-%m-%dT%H%M%SZ}.json"

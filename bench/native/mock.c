@@ -7,6 +7,8 @@
  *                     "max_tokens":N is the number of content events of a stream (100 without it)
  *   GET  /__set?delay_us=X&first_us=Y&old=0|1   pacing and dialect of the requests that follow
  *   GET  /__stats                               counters, to prove what really arrived here
+ *   GET  /__gaps[?forget=1]                     from a stream's end to the next request where nothing else ran: how long a
+ *                                               gateway leaves the only slot of a server empty while somebody waits for it
  *   GET  anything else                          the lists and the version that Ollama tells
  *
  * Each event's text is "@<16 digits>@": CLOCK_MONOTONIC in nanoseconds, modulo 10^16, so that a client on the same machine
@@ -30,6 +32,7 @@
 
 #define MAX_FD 65536
 #define STAMP_MODULUS 10000000000000000ull
+#define MAX_GAPS 10000
 #define SLOW_READER (256 * 1024) /* more than this unsent: the stream waits */
 #define CHUNK_HEAD "data: {\"id\":\"chatcmpl-423\",\"object\":\"chat.completion.chunk\",\"created\":1763700000,\"model\":\"mock\",\"system_fingerprint\":\"fp_ollama\","
 
@@ -60,6 +63,8 @@ static uint64_t delay_us, first_us;
 static int old_dialect;
 static uint64_t requests, streams, aborted, events, accepted;
 static int open_now, streaming_now;
+static uint64_t stream_ended, gaps[MAX_GAPS];
+static int gap_count;
 
 static uint64_t now_ns(void) {
     struct timespec t;
@@ -159,6 +164,7 @@ static void end_stream(conn *c) {
     append(&c->out, "0\r\n\r\n", 5);
     c->streaming = 0;
     streaming_now--;
+    stream_ended = now_ns();
 }
 
 /* The stream's next event; after the last one also its end. */
@@ -197,12 +203,29 @@ static void send_json(conn *c, const char *body, size_t n) {
     append(&c->out, body, n);
 }
 
+static int by_size(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void tell_gaps(char *b) {
+    qsort(gaps, (size_t)gap_count, sizeof *gaps, by_size);
+    unsigned long long median = gap_count ? gaps[gap_count / 2] : 0, p95 = gap_count ? gaps[gap_count * 95 / 100] : 0;
+    sprintf(b, "{\"count\":%d,\"p50_ns\":%llu,\"p95_ns\":%llu}", gap_count, median, p95);
+}
+
 static void answer_get(conn *c, char *head, size_t n) {
     char b[512];
     const char *path = head + 4;
     if (!strncmp(path, "/__stats", 8)) {
         sprintf(b, "{\"requests\":%llu,\"streams\":%llu,\"aborted\":%llu,\"events\":%llu,\"accepted\":%llu,\"open\":%d,\"streaming\":%d}", (unsigned long long)requests,
                 (unsigned long long)streams, (unsigned long long)aborted, (unsigned long long)events, (unsigned long long)accepted, open_now, streaming_now);
+    } else if (!strncmp(path, "/__gaps", 7)) {
+        if (find(head, n, "forget=1")) {
+            stream_ended = 0;
+            gap_count = 0;
+        }
+        tell_gaps(b);
     } else if (!strncmp(path, "/__set", 6)) {
         char *x;
         if ((x = find(head, n, "delay_us="))) delay_us = strtoull(x + 9, NULL, 10);
@@ -220,6 +243,7 @@ static void answer_get(conn *c, char *head, size_t n) {
 }
 
 static void answer_post(conn *c, char *body, size_t n) {
+    if (stream_ended && !streaming_now && gap_count < MAX_GAPS) gaps[gap_count++] = now_ns() - stream_ended;
     static const char plain[] =
         "{\"id\":\"chatcmpl-423\",\"object\":\"chat.completion\",\"created\":1763700000,\"model\":\"mock\",\"system_fingerprint\":\"fp_ollama\",\"choices\":[{\"index\":0,"
         "\"message\":{\"role\":\"assistant\",\"content\":\"Why did the gateway cross the road? To meter the other side.\"},\"finish_reason\":\"stop\"}],"
