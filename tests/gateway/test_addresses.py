@@ -196,7 +196,8 @@ class Scenes:
     """How each error of the list comes about, on a portal of its own."""
 
     def __init__(self, make_app: MakeApp, url: str, sandbox: SandboxProcess) -> None:
-        self.app = make_app(url, OLLAMA_URL=sandbox.ollama_url, **QUICK)
+        ways: dict[str, str | int] = {"OLLAMA_CLOUD_URL": sandbox.cloud_url, "OLLAMA_CLOUD_API_KEY": "sandbox"}
+        self.app = make_app(url, OLLAMA_URL=sandbox.ollama_url, CLOUD_DAILY_LIMIT=0, QUEUE_LENGTH=0, **ways, **QUICK)
         self.sandbox, self.make_app, self.url = sandbox, make_app, url
         self.layla = Cast(self.app).layla
         self.headers: dict[str, str] = {}
@@ -220,6 +221,24 @@ class Scenes:
 
     def forget(self) -> None:
         self.app.extensions["chat_door"].process().caller_memory.clear()
+
+    def pro(self, **values: object) -> Answer:
+        """A request for a cloud model, by an account that has it."""
+        with self.app.app_context():
+            mine = Account.id == self.layla.account_id
+            db.session.execute(sa.update(Account).where(mine).values(plan_id="pro", **values))
+            db.session.commit()
+        self.forget()
+        return self.ask(model="qwen3.5:cloud")
+
+    def in_a_crowd(self) -> Answer:
+        self.sandbox.control(hold_after=1)
+        running = self.ask(stream=True)
+        running.until(b'"content":')
+        answer = self.ask()
+        self.sandbox.release()
+        running.read()
+        return answer
 
     def often(self) -> Answer:
         for _ in range(11):
@@ -255,6 +274,7 @@ SCENES: dict[type[errors.PortalError], Callable[[Scenes], Answer]] = {
     errors.KeyRevoked: lambda s: s.layla_with(ApiKey, revoked_at=utcnow()),
     errors.InsufficientCredits: lambda s: s.layla_with(Wallet, balance=0),
     errors.ModelNotInPlan: lambda s: s.ask(model="gpt-oss:20b"),
+    errors.CloudNotAllowed: lambda s: s.pro(local_only=True),
     errors.ScopeMissing: lambda s: s.layla_with(ApiKey, scopes="read"),
     errors.AccountSuspended: lambda s: s.layla_with(Account, suspended_at=utcnow()),
     errors.ModelNotFound: lambda s: s.ask(model="nothing-like-it"),
@@ -266,6 +286,8 @@ SCENES: dict[type[errors.PortalError], Callable[[Scenes], Answer]] = {
     errors.UpstreamError: lambda s: s.fault("crash_before"),
     errors.UpstreamTimeout: lambda s: s.fault("stall_mid"),
     errors.NoProvider: lambda s: s.fault("404"),
+    errors.QueueFull: lambda s: s.in_a_crowd(),
+    errors.CloudBudgetExhausted: lambda s: s.pro(),
     errors.LimiterUnavailable: lambda s: s.strict_without_a_store(),
     errors.ServiceUnavailable: lambda s: s.without_a_database(),
     errors.InternalError: lambda s: s.with_a_broken_one(),

@@ -33,6 +33,8 @@ class Exchange(ABC):
         self.begun = False
         self.error: PortalError | None = None
         """What to tell the customer, where it did not end well."""
+        self._silent_for_long = False
+        """The server took the request and said nothing: a heartbeat came due."""
         self._refusal = b""
 
     def receive(self, data: bytes) -> bytes:
@@ -71,7 +73,7 @@ class Exchange(ABC):
     @property
     def never_arrived(self) -> bool:
         """A kept connection that was dead all along: the request reached no server, so it may be sent once more."""
-        silent = not self.reader.status and not self.begun
+        silent = not self.reader.status and not self._silent_for_long
         return silent and self.connection.reused and self.outcome == "upstream_failed"
 
     def _refused(self, payload: bytes) -> bytes:
@@ -115,7 +117,7 @@ class StreamExchange(Exchange):
 
     def ping(self) -> bytes:
         """A comment for a customer who waits; every client skips it."""
-        self.begun = True
+        self.begun = self._silent_for_long = True
         return PING
 
     def interrupted(self) -> bytes:
