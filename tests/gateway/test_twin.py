@@ -10,9 +10,11 @@ from portal.config import load_settings
 from portal.extensions import db
 from portal.freshness import changing
 from portal.models import ApiKey
-from tests.gateway.fleet import ALONE, CLOUD, FIRST, TWINNED, AnyDoor, Fleet
-from tests.gateway.wire import Plain, eventually
+from portal.services import providers
+from tests.gateway.fleet import ALONE, CLOUD, FIRST, TWINNED, AnyDoor, Fleet, attempts
+from tests.gateway.wire import Answer, Plain, eventually
 from tests.services.cast import Person
+from tests.services.environment import NOWHERE
 from tests.services.portal_app import close
 
 
@@ -165,3 +167,113 @@ def test_while_our_own_servers_rest_the_twin_answers(fleet: Fleet, gate: AnyDoor
     assert fleet.usage(answer.request_id).failover
     assert fleet.cloud_used() == 4
     fleet.books_are_right()
+
+
+# -- an account that is refused ----------------------------------------------------------------------------------------
+
+REFUSALS = {"401_native": 401, "402_native": 402, "403_native": 403, "429_native": 429}
+ACCOUNT = "operator-account-name"
+THEIRS = (ACCOUNT, "ollama", "ref:", "upgrade", "unauthorized", "subscription", "weekly", "127.0.0.1")
+
+
+def nothing_of_theirs(answer: Answer) -> None:
+    """Neither body nor headers hold a word of the cloud's own."""
+    told = (answer.read() + str(answer.headers).encode()).decode().lower()
+    for word in THEIRS:
+        assert word not in told, told
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fault", REFUSALS)
+def test_a_refused_account_rests_the_cloud_is_told_to_the_staff_and_never_to_the_customer(
+    fleet: Fleet, gate: AnyDoor, fault: str, stream: bool
+) -> None:
+    """Issue B, 4; never-again, "Operator's account name in a relayed upstream error"."""
+    fleet.sandbox.control(fault=fault, account=ACCOUNT, server=CLOUD)
+    guest = fleet.somebody()
+    first = fleet.ask(gate, guest, model="qwen3.5:cloud", stream=stream)
+    assert (first.status, first.error()["code"]) == (503, "no_provider")
+    assert int(first.headers["retry-after"]) >= 1
+    nothing_of_theirs(first)
+    row = fleet.usage(first.request_id)
+    assert (row.outcome, row.cost, attempts(row)) == ("refused", 0, [("ollama-cloud", "account")])
+    told = gate.ask("GET", f"/v1/requests/{first.request_id}", key=guest.api_key)
+    assert [tried["fault"] for tried in told.json()["attempts"]] == ["error"]
+    eventually(lambda: fleet.provider("ollama-cloud").state == "resting", what="the rest in the provider's row")
+    assert ACCOUNT not in fleet.provider("ollama-cloud").state_reason
+    eventually(lambda: fleet.events("cloud_account_refused"), what="the event")
+
+    second = fleet.ask(gate, guest, model="deepseek-v3.2:cloud", stream=stream)
+    assert (second.status, second.error()["code"]) == (503, "no_provider")
+    assert 1 <= int(second.headers["retry-after"]) <= 60
+    nothing_of_theirs(second)
+    assert fleet.asked(CLOUD) == 1
+    assert fleet.cloud_used() == 1, "the first call left, the second one never did"
+    assert fleet.events("cloud_account_refused") == [{"provider": "ollama-cloud", "status": REFUSALS[fault]}]
+    assert fleet.wallet(guest.account_id) == (100_000, 0)
+    fleet.books_are_right()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_was_refused_in_the_cloud_goes_back_into_the_line_at_the_local_price(
+    fleet: Fleet, gate: AnyDoor, stream: bool
+) -> None:
+    """Issue B, 3 and 4: our account is not the customer's trouble."""
+    crowd, guest = fleet.somebody(), fleet.somebody()
+    fleet.sandbox.control(fault="402_native", account=ACCOUNT, server=CLOUD)
+    with fleet.occupied(gate, crowd, waiting=2):
+        coming = fleet.later(gate, guest, stream=stream, max_tokens=1000)
+        eventually(lambda: fleet.in_line() == 3, what="a place in the local line")
+        eventually(lambda: fleet.usages(guest.account_id)[0].location == "local", what="the local hold")
+        [open_row] = fleet.usages(guest.account_id)
+        assert (open_row.failover, open_row.rate_out) == (False, 1_000_000)
+        assert fleet.wallet(guest.account_id) == (100_000, open_row.hold)
+        fleet.books_are_right()
+    answer = coming.result(20)
+    assert (answer.status, answer.headers["x-portal-provider"]) == (200, "local")
+    assert "x-portal-failover" not in answer.headers
+    assert ACCOUNT not in answer.read().decode() + str(answer.headers)
+    row = fleet.usage(answer.request_id)
+    assert (row.outcome, row.provider, row.location) == ("ok", "ollama-1", "local")
+    assert attempts(row) == [("ollama-cloud", "account")]
+    assert row.cost == row.prompt_tokens + row.answer_tokens
+    assert fleet.wallet(guest.account_id) == (100_000 - row.cost, 0)
+    assert fleet.cloud_used() == 1
+    fleet.books_are_right()
+
+
+def test_a_cloud_that_cannot_be_reached_costs_no_budget(fleet: Fleet, gate: AnyDoor) -> None:
+    """CLOUD-01, issue B, 4: given back if the call never left."""
+    with fleet.app.app_context():
+        providers.change("ollama-cloud", url=NOWHERE)
+    try:
+        guest = fleet.somebody()
+        explicit = fleet.ask(gate, guest, model="qwen3.5:cloud")
+        assert (explicit.status, explicit.error()["code"]) == (503, "no_provider")
+        assert attempts(fleet.usage(explicit.request_id)) == [("ollama-cloud", "unreached")]
+        assert fleet.cloud_used() == 0
+        with fleet.occupied(gate, fleet.somebody(), waiting=2):
+            coming = fleet.later(gate, guest)
+            eventually(lambda: fleet.in_line() == 3, what="a place in the local line")
+        answer = coming.result(20)
+        assert (answer.status, answer.headers["x-portal-provider"]) == (200, "local")
+        assert attempts(fleet.usage(answer.request_id)) == [("ollama-cloud", "unreached")]
+        assert fleet.cloud_used() == 0
+        fleet.books_are_right()
+    finally:
+        with fleet.app.app_context():
+            providers.change("ollama-cloud", url="")
+
+
+def test_at_the_end_of_the_budget_cloud_models_are_off_and_nothing_else_is(fleet: Fleet, gate: AnyDoor) -> None:
+    """CLOUD-02: 503 with Retry-After at midnight; the last one of the day still leaves."""
+    fleet.spend_budget(499)
+    guest = fleet.somebody()
+    assert fleet.ask(gate, guest, model="qwen3.5:cloud").status == 200
+    refused = fleet.ask(gate, guest, model="qwen3.5:cloud")
+    assert (refused.status, refused.error()["code"]) == (503, "cloud_budget_exhausted")
+    assert 0 < int(refused.headers["retry-after"]) <= 86_400
+    assert fleet.ask(gate, guest).status == 200
+    assert "qwen3.5:cloud" in {m["id"] for m in gate.ask("GET", "/v1/models", key=guest.api_key).json()["data"]}
+    assert fleet.asked(CLOUD) == 1
+    assert fleet.wallet(guest.account_id)[1] == 0

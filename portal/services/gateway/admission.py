@@ -196,6 +196,8 @@ def _ticket(
     model = catalog.permit(caller, ask.model)
     ask.require(model)
     ways = _ways(process, model, ask)
+    if model.home and not ways.home.servers:
+        raise ask.no_single_server(model)
     return Ticket(
         id=request_id,
         key_hash=hashed,

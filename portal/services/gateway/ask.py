@@ -12,7 +12,7 @@ import msgspec
 from flask_babel import LazyString, lazy_gettext as _l
 from msgspec import Raw
 
-from portal.errors import ContextLengthExceeded, InvalidRequest, UnsupportedCapability
+from portal.errors import ContextLengthExceeded, InvalidRequest, PortalError, UnsupportedCapability
 from portal.services.catalog import CatalogModel
 from portal.services.gateway.reply import BYTES_PER_TOKEN, UNREADABLE
 
@@ -108,6 +108,14 @@ class Ask:
                 raise UnsupportedCapability(param=param, model=model.name, capability=words)
         if self.least_tokens(model.context_tokens) > model.context_tokens:
             raise ContextLengthExceeded(param="messages", limit=model.context_tokens)
+
+    def no_single_server(self, model: CatalogModel) -> PortalError:
+        """What forbids it where the model's servers could do it among them, and none of them can. Told as 400: after a
+        503 every SDK would try it again."""
+        able = [offer.context_tokens for offer in model.home if self.needs <= offer.capabilities]
+        if able:
+            return ContextLengthExceeded(param="messages", limit=max(able))
+        return UnsupportedCapability(param="tools", model=model.name, capability=_l("tools together with images"))
 
     def upstream_body(self, upstream_name: str, limit: int) -> bytes:
         """The body for the upstream: its own name of the model, the limit the hold covers, usage always asked for."""
