@@ -58,7 +58,7 @@ class ClockedScripts:
     def published(self) -> list[Grant]:
         """What was published since this was asked last."""
         self.client.publish("line:", SO_FAR)
-        found = []
+        found: list[Grant] = []
         while True:
             message = self._channel.get_message(timeout=5)
             assert message is not None, "the store has nothing to say"

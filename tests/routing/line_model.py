@@ -7,7 +7,7 @@ store publishes must be one that the rules allow, and after every step nothing m
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from portal.services.routing.line import Pool, Server
+from portal.services.routing.line import Blame, Pool, Server
 from tests.routing.clocked import Grant
 
 LEASE = 10_000
@@ -109,11 +109,11 @@ class Model:
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
-    def lease(self, name: str, member: str) -> bool:
-        """Returns whether it is the trial after a rest."""
+    def lease(self, name: str, member: str, until: int | None = None) -> bool:
+        """until: the last that was heard of its worker, if not now. Returns whether it is the trial after a rest."""
         assert self.room(name) > 0, f"{name} has no slot for {member}"
         assert not any(member in leases for leases in self.leases.values()), "a place is granted once"
-        self.leases[name][member] = self.now + LEASE
+        self.leases[name][member] = self.now + LEASE if until is None else until
         if self.on_trial(name):
             self.health[name].trial = member
             return True
@@ -123,8 +123,8 @@ class Model:
         line = self.line_for(grant.server)
         assert grant.member in line, "who is granted a slot waits for that server"
         assert grant.member == min(line, key=lambda m: (line[m].score, m)), "the first is served first"
-        del self.waiting[grant.member]
-        assert self.lease(grant.server, grant.member) == grant.trial
+        waiter = self.waiting.pop(grant.member)
+        assert self.lease(grant.server, grant.member, waiter.until) == grant.trial
 
     def put_back(self, name: str, member: str) -> None:
         """Its worker says that it has this slot."""
@@ -144,18 +144,19 @@ class Model:
         health = self.health.pop(name, None)
         return health is not None and health.until > 0
 
-    def fault(self, name: str, account: str, sure: bool, rest_seconds: int) -> int:
+    def fault(self, name: str, blame: Blame) -> int:
         """Returns for how many seconds it rests from now on; 0 where nothing changes."""
+        account, rest_seconds = blame.account_id, blame.rest_seconds
         health = self.health.setdefault(name, Health())
         health.faults += 1
         health.several = health.several or health.last not in ("", account)
         health.last = account
-        full_weight = sure or rest_seconds > 0 or health.several
+        full_weight = blame.sure or rest_seconds > 0 or health.several
         needed = 1 if rest_seconds or health.until else FAULTS
-        if self.rests(name) or not (health.faults >= needed and full_weight or health.faults >= FAULTS_OF_ONE):
+        if self.rests(name) or not ((full_weight and health.faults >= needed) or health.faults >= FAULTS_OF_ONE):
             return 0
         health.rests += 1
-        rest = min((rest_seconds * 1000 or SHORTEST) * 2 ** (health.rests - 1), LONGEST)
+        rest: int = min((rest_seconds * 1000 or SHORTEST) << (health.rests - 1), LONGEST)
         health.until, health.faults, health.several, health.trial = self.now + rest, 0, False, ""
         return rest // 1000
 

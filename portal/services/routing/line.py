@@ -209,7 +209,7 @@ class Line:
             return
         if not place.server:
             self._alone.step_out(place)
-            self._tell(STEP_OUT, (place.member, place.pool.name, self._lease_ms, *(s.name for s in place.pool.servers)))
+            self._gone(place)
             return
         faults, rest = (1, blame.rest_seconds) if blame.rest_seconds else (FAULTS, REST_SECONDS)
         of_one = faults if blame.sure or blame.rest_seconds else FAULTS_OF_ONE
@@ -221,6 +221,10 @@ class Line:
         )  # fmt: skip
         if not self._tell(LEAVE, words, partial(self._heard, place.server, blame.reason)):
             self._left_alone(place, verdict, blame)
+
+    def _gone(self, place: Place) -> None:
+        """Out of the line, and out of the slot that it may have got a moment ago."""
+        self._tell(STEP_OUT, (place.member, place.pool.name, self._lease_ms, *(s.name for s in place.pool.servers)))
 
     def _tell(self, script: Any, words: tuple[Word, ...], heard: Callable[[Any], None] | None = None) -> bool:
         """Whether the store could be told."""
@@ -289,11 +293,16 @@ class Line:
                 self.granted(place.member, server.decode(), second == 1)
             else:
                 place.ahead, place.expected_ms = second, third
+        # Whoever left while the store was told has been put back by it.
+        for place in places:
+            if place.member not in self._places:
+                self._gone(place)
 
     def granted(self, member: str, server: str, trial: bool) -> None:
         """Somebody's turn has come. Whoever left meanwhile, or has another slot, gives it back."""
         place = self._places.get(member)
-        if place is not None and not place.server:
+        # Its servers are looked at: a request that waits at home by now would else follow the cloud's late word there.
+        if place is not None and not place.server and any(server == its.name for its in place.pool.servers):
             self._alone.step_out(place)
             place.take(server, trial)
         elif place is None or place.server != server:
