@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 
 from dev.log_watch import LogWatch
-from portal.services import providers
+from portal.services import providers, seeds
 from portal.services.catalog_rows import read_catalog
+from sandbox.process import SandboxProcess
+from tests.gateway.conftest import QUICK
 from tests.gateway.fleet import CLOUD, FIRST, SECOND, TWINNED, AnyDoor, Fleet, attempts, comments
-from tests.gateway.wire import Answer, eventually
-from tests.services.cast import Person
+from tests.gateway.wire import CHAT, Answer, Plain, chat, eventually
+from tests.services.cast import Cast, Person
+from tests.services.portal_app import MakeApp
 
 LOCAL = {"x-portal-failover": "off"}
 PASSES = {
@@ -159,12 +162,12 @@ def test_after_a_heartbeat_another_server_may_still_answer(both: Fleet, gate: An
 def test_a_dead_connection_is_tried_afresh_though_the_line_was_heard_of(fleet: Fleet, gate: AnyDoor) -> None:
     """API-04: comments of the line say nothing of this connection, on which no byte came and none was waited for."""
     crowd, guest = fleet.somebody(), fleet.somebody()
-    with fleet.occupied(gate, crowd):
+    with fleet.occupied(gate, crowd, waiting=1):  # whose answer in one piece leaves a connection behind for sure
         answer = fleet.ask(gate, guest, stream=True, headers=LOCAL)
         answer.until(b": in line")
-        fleet.sandbox.next({"fault": "cut_before"}, server=FIRST)
+        fleet.sandbox.next({}, {"fault": "cut_before"}, server=FIRST)
     assert answer.events()[-1]["choices"][0]["finish_reason"] == "stop"
-    assert fleet.asked(FIRST) == 3
+    assert fleet.asked(FIRST) == 4
     row = fleet.usage(answer.request_id)
     assert (row.outcome, row.attempts) == ("ok", "")
 
@@ -207,6 +210,70 @@ def test_where_all_our_servers_fail_and_the_cloud_is_refused_it_is_said(both: Fl
     row = both.usage(answer.request_id)
     assert (row.outcome, row.cost) == ("refused", 0)
     assert len(attempts(row)) == 2
+
+
+def test_who_cannot_pay_the_twins_price_is_told_of_the_fault(both: Fleet, gate: AnyDoor) -> None:
+    """CRD-01: the hold is changed where the wallet covers it, and only there; the budget is given back."""
+    guest = both.somebody(credits=1)
+    for server in (FIRST, SECOND):
+        both.sandbox.control(fault="crash_before", server=server)
+    answer = both.ask(gate, guest, max_tokens=600)
+    assert (answer.status, answer.error()["code"]) == (502, "upstream_error")
+    row = both.usage(answer.request_id)
+    assert (row.location, row.failover, row.rate_out, row.cost) == ("local", False, 1_000_000, 0)
+    assert both.wallet(guest.account_id) == (1000, 0)
+    assert (both.asked(CLOUD), both.cloud_used()) == (0, 0)
+    both.books_are_right()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_where_everything_fails_it_is_told_once_and_costs_nothing(both: Fleet, gate: AnyDoor, stream: bool) -> None:
+    """Issue B, 5: both servers, then the twin; nobody is asked twice."""
+    guest = both.somebody()
+    for server in (FIRST, SECOND, CLOUD):
+        both.sandbox.control(fault="503_native", server=server)
+    answer = both.ask(gate, guest, stream=stream)
+    assert (answer.status, answer.error()["code"]) == (503, "no_provider")
+    assert max(both.asked(FIRST), both.asked(SECOND)) <= 2, "a kept connection may have been dead"
+    assert both.asked(CLOUD) == 1
+    row = both.usage(answer.request_id)
+    assert (row.outcome, row.cost) == ("refused", 0)
+    assert [fault for _, fault in attempts(row)] == ["busy"] * 3
+    assert both.wallet(guest.account_id) == (100_000, 0)
+    assert both.cloud_used() == 1
+    assert not both.sandbox.counters(server=CLOUD)["in_flight"]
+    both.books_are_right()
+
+
+def test_who_has_heard_of_the_line_stays_with_our_own_servers(fleet: Fleet, gate: AnyDoor) -> None:
+    """API-02: the head said `x-portal-provider: local`; no twin at another price after that."""
+    crowd, guest = fleet.somebody(), fleet.somebody()
+    with fleet.occupied(gate, crowd):
+        answer = fleet.ask(gate, guest, stream=True)
+        answer.until(b": in line")
+        fleet.sandbox.next({"fault": "crash_before"}, server=FIRST)
+    assert answer.headers["x-portal-provider"] == "local"
+    assert answer.events()[-1]["error"]["code"] == "upstream_error"
+    assert (fleet.asked(CLOUD), fleet.cloud_used()) == (0, 0)
+    assert fleet.usage(answer.request_id).cost == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_four_servers_are_tried_and_no_fifth(
+    sqlite_url: str, make_app: MakeApp, sandbox: SandboxProcess, stream: bool
+) -> None:
+    """Issue B, 5: a request that breaks every server would else break all of them, one after the other."""
+    app = make_app(sqlite_url, OLLAMA_URL=",".join([sandbox.ollama_url] * 6), **QUICK)
+    with app.app_context():
+        seeds.seed(app.config["PORTAL"])
+    layla = Cast(app).layla
+    sandbox.control(fault="crash_before")
+    answer = Plain(app).ask("POST", CHAT, key=layla.api_key, body=chat(stream=stream))
+    assert (answer.status, answer.error()["code"]) == (502, "upstream_error")
+    assert len(sandbox.chats()) == 4
+    tried = Plain(app).ask("GET", f"/v1/requests/{answer.request_id}", key=layla.api_key).json()["attempts"]
+    assert [one["fault"] for one in tried] == ["error"] * 4
+    assert not app.extensions["chat_door"].process().line._places
 
 
 def test_the_next_server_may_be_busy_then_it_is_waited_for(both: Fleet, gate: AnyDoor) -> None:

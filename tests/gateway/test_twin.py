@@ -9,13 +9,14 @@ from portal import create_app
 from portal.config import load_settings
 from portal.extensions import db
 from portal.freshness import changing
-from portal.models import ApiKey
-from portal.services import providers
+from portal.models import Account, ApiKey
+from portal.services import budget, ledger, providers
+from sandbox.process import SandboxProcess
 from tests.gateway.fleet import ALONE, CLOUD, FIRST, TWINNED, AnyDoor, Fleet, attempts
-from tests.gateway.wire import Answer, Plain, eventually
-from tests.services.cast import Person
+from tests.gateway.wire import CHAT, Answer, Plain, chat, eventually
+from tests.services.cast import Cast, Person
 from tests.services.environment import NOWHERE
-from tests.services.portal_app import close
+from tests.services.portal_app import MakeApp, close
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -277,3 +278,25 @@ def test_at_the_end_of_the_budget_cloud_models_are_off_and_nothing_else_is(fleet
     assert "qwen3.5:cloud" in {m["id"] for m in gate.ask("GET", "/v1/models", key=guest.api_key).json()["data"]}
     assert fleet.asked(CLOUD) == 1
     assert fleet.wallet(guest.account_id)[1] == 0
+
+
+@pytest.mark.parametrize(("limit", "calls"), [(2, 2), (1, 1)])
+def test_every_call_that_leaves_for_the_cloud_counts_also_the_second_of_one_request(
+    sqlite_url: str, make_app: MakeApp, sandbox: SandboxProcess, limit: int, calls: int
+) -> None:
+    """CLOUD-01: two cloud providers, of which the first one fails: with a budget of one, one call leaves."""
+    ways: dict[str, str | int] = {"OLLAMA_CLOUD_URL": sandbox.cloud_url, "OLLAMA_CLOUD_API_KEY": "sandbox"}
+    app = make_app(sqlite_url, OLLAMA_URL=sandbox.ollama_url, CLOUD_DAILY_LIMIT=limit, **ways)
+    layla = Cast(app).layla
+    with app.app_context():
+        providers.add("cloud-b", kind="ollama-cloud", url=sandbox.cloud_url)
+        providers.offer("cloud-b", "qwen3.5:cloud", "qwen3.5")
+        db.session.execute(sa.update(Account).values(plan_id="enterprise"))
+        db.session.commit()
+    sandbox.next({"fault": "503_native"}, server=CLOUD)
+    answer = Plain(app).ask("POST", CHAT, key=layla.api_key, body=chat(model="qwen3.5:cloud"))
+    assert answer.status == (200 if calls == 2 else 503)
+    assert len(sandbox.chats(server=CLOUD)) == calls
+    with app.app_context():
+        assert budget.state(limit).used == calls
+        assert ledger.check() == []

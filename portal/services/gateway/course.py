@@ -191,7 +191,7 @@ class Course:
             return False
         self._fresh = False
         pool = (ticket.ways.twin if ticket.failed_over else ticket.ways.home).without(self._tried)
-        place = self._entered(pool)
+        place = self._in_cloud(pool) if ticket.location == "cloud" else self._entered(pool)
         if place is None and not self.begun and ticket.location == "local" and ticket.may_fail_over:
             return self._to_twin()
         if place is None and not self.begun and ticket.failed_over:
@@ -213,21 +213,37 @@ class Course:
     def _to_twin(self) -> bool:
         """From servers that all failed to the cloud twin: another price, so another hold."""
         ticket = self.ticket
-        rates = ticket.ways.rates(ticket.ways.twin, utcnow())
-        if rates is None:
+        pool = ticket.ways.twin.without(self._tried)
+        if ticket.ways.rates(pool, utcnow()) is None:
             return False
         try:
             day = choice.take_budget(self.process)
         except PortalError:
             return False
-        place = self._entered(ticket.ways.twin.without(self._tried))
+        place = self._entered(pool)
         if place is not None and self._repriced(place, "cloud"):
-            ticket.place, ticket.budget_day = place, day
+            ticket.place, ticket.budget_day, ticket.sent_to_cloud = place, day, False
             return True
         if place is not None:
             self.process.line.leave(place)
         choice.give_back(self.process, day)
         return False
+
+    def _in_cloud(self, pool: Pool) -> Place | None:
+        """At another cloud provider: another call, so another one of the day's budget, unless the first never left."""
+        ticket = self.ticket
+        if not pool.servers or not ticket.sent_to_cloud:
+            return self._entered(pool)
+        try:
+            day = choice.take_budget(self.process)
+        except PortalError:
+            return None
+        place = self._entered(pool)
+        if place is None:
+            choice.give_back(self.process, day)
+            return None
+        ticket.budget_day, ticket.sent_to_cloud = day, False
+        return place
 
     def _back_home(self) -> bool:
         """The twin failed: back into the local line, at the local price."""
