@@ -421,6 +421,22 @@ def test_who_leaves_while_the_leases_are_renewed_leaves_nothing_behind(worker: W
     assert not store.client.exists("line:pools")
 
 
+def test_a_renewal_between_the_stores_answer_and_ours_does_not_put_anybody_first(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MODEL-03: the keeper's thread met a place that was in line and did not know its score yet, and told 0."""
+    worker.enter(pool(ONE_SLOT))
+    wait = Place.wait
+
+    def told_late(place: Place, score: int, ahead: int, expected_ms: int) -> None:
+        worker.line.renew()
+        wait(place, score, ahead, expected_ms)
+
+    monkeypatch.setattr(Place, "wait", told_late)
+    place = worker.enter(pool(ONE_SLOT))
+    assert worker.store.client.zscore("line:wait:a", place.member) == place.score == worker.store.now
+
+
 def test_everything_is_put_back_after_the_store_forgot_it(worker: Worker, other: Worker) -> None:
     """QUEUE-01: leases, places, scores, and how many slots there are."""
     here = pool(Server("a", 3, 1))

@@ -8,6 +8,7 @@ import heapq
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Alone:
             rests = [max(0.0, self._rests.get(server.name, 0.0) - now) for server in place.pool.servers]
             if min(rests) > 0:
                 return "rest", -(-round(min(rests) * 1000) // 1000)
+            self._serve()  # a rest may have ended since: those who waited for that come first
             if self._seat(place):
                 return None
             names = {server.name for server in place.pool.servers}
@@ -47,25 +49,23 @@ class Alone:
                 return "full", 0
             score = round(time.time() * 1000) - place.bonus if place.score is None else place.score
             place.wait(score, 1 + sum((other.score or 0) < score for other in waiting), 0)
-            self._push(place)
+            heapq.heappush(self._waiting, (score, place.member, place))
             return None
 
-    def adopt(self, place: "Place") -> None:
-        """Somebody who waited in the store's line when it went away."""
+    def adopt(self, places: "Iterable[Place]") -> None:
+        """Those who waited in the store's line when it went away. Serves whoever's turn has come meanwhile, too."""
         with self._mutex:
-            if not place.server and not any(other is place for *_, other in self._waiting) and not self._seat(place):
-                self._push(place)
+            known = {member for _, member, _ in self._waiting}
+            for place in places:
+                if not place.server and place.member not in known:
+                    heapq.heappush(self._waiting, (place.score or 0, place.member, place))
+            self._serve()
 
     def left(self, place: "Place", verdict: str, rest_seconds: int, most_faults: int) -> int:
         """A slot came free. most_faults: so many in a row make its server rest. Returns for how many seconds, or 0."""
         with self._mutex:
             rest = self._judge(place.server, verdict, rest_seconds, most_faults)
-            still = []
-            while self._waiting:
-                entry = heapq.heappop(self._waiting)
-                if not self._seat(entry[2]):
-                    still.append(entry)
-            self._waiting = still  # what was popped in order is a heap
+            self._serve()
             return rest
 
     def step_out(self, place: "Place") -> None:
@@ -81,8 +81,14 @@ class Alone:
             self._faults.clear()
             self._rests.clear()
 
-    def _push(self, place: "Place") -> None:
-        heapq.heappush(self._waiting, (place.score or 0, place.member, place))
+    def _serve(self) -> None:
+        """Give what is free to those who wait, the first first."""
+        still = []
+        while self._waiting:
+            entry = heapq.heappop(self._waiting)
+            if not self._seat(entry[2]):
+                still.append(entry)
+        self._waiting = still  # what was popped in order is a heap
 
     def _seat(self, place: "Place") -> bool:
         """Give it the least-loaded server's slot, if there is one."""

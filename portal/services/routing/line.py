@@ -176,13 +176,13 @@ class Line:
         """Takes the store's answer to `words`."""
         if self._away:
             self._is_back()
-        place.asked = True
         word = reply[0]
         if word == b"at":
             place.take(reply[1].decode(), reply[2] == 1)
-            return None
-        if word == b"wait":
+        elif word == b"wait":
             place.wait(int(reply[3]), reply[1], reply[2])
+        place.asked = True  # not before: `renew` would tell the store of a place without a score
+        if word in (b"at", b"wait"):
             return None
         self._places.pop(place.member, None)
         seconds = {b"rest": 1, b"full": 2}.get(word, 0)
@@ -191,8 +191,8 @@ class Line:
     def enter_alone(self, place: Place, *, over: int = NEVER) -> Refused | None:
         """The same by this worker's own share of the slots: the store is away."""
         self._is_away()
-        place.asked = True
         refused = self._alone.enter(place, over)
+        place.asked = True
         if refused is not None:
             self._places.pop(place.member, None)
             return Refused(*refused)
@@ -235,6 +235,8 @@ class Line:
         return True
 
     def _heard(self, server: str, reason: str, told: Any) -> None:
+        if self._away:
+            self._is_back()
         if told[0] == 1:
             self._rested(server, reason, told[1] // 1000)
         elif told[0] == 2:
@@ -284,8 +286,7 @@ class Line:
             reply = self._scripts.run(RENEW, (), tuple(words))
         except StoreAway:
             self._is_away()
-            for place in places:
-                self._alone.adopt(place)
+            self._alone.adopt(places)
             return
         self._is_back()
         for place, (server, second, third) in zip(waiting, reply, strict=True):
@@ -328,7 +329,9 @@ class Line:
                         if message is not None:
                             member, server, trial = message["data"].decode().split(" ")
                             self.granted(member, server, trial == "1")
-            except redis.RedisError:
+            except Exception as error:  # a listener that died would leave every turn to `renew`
+                if not isinstance(error, redis.RedisError):
+                    log.error("the line's channel broke", exc_info=error)
                 # What is missed meanwhile is heard from `renew`.
                 self._stopped.wait(1.0)
         client.close()
@@ -337,6 +340,7 @@ class Line:
         if not self._away:
             self._away = True
             log.error("the line goes on without the store: each worker by its own share of the slots")
+            self._alone.adopt([place for place in list(self._places.values()) if place.asked])
 
     def _is_back(self) -> None:
         if self._away:
