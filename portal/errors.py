@@ -251,6 +251,7 @@ API_ERRORS: tuple[type[PortalError], ...] = (
     ModelNotInPlan, CloudNotAllowed, ScopeMissing, AccountSuspended,
     ModelNotFound, NotFound, MethodNotAllowed, RequestTooLarge,
     RateLimitExceeded, CreditsOnHold,
-    UpstreamError, UpstreamTimeout, NoProvider, QueueFull, CloudBudgetExhausted, LimiterUnavailable, ServiceUnavailable, InternalError,
+    UpstreamError, UpstreamTimeout,
+    NoProvider, QueueFull, CloudBudgetExhausted, LimiterUnavailable, ServiceUnavailable, InternalError,
 )  # fmt: skip
 """What the API answers, in the order of the docs page."""

@@ -4,15 +4,17 @@ Revision ID: 0002
 Revises: 0001
 
 Providers, offers and prices are built anew with their rows (dozens at most): SQLite can't alter a constraint. The large
-tables only gain columns; their defaults stay in the schema, so that workers of the release before may go on writing.
-Rates are for a million tokens from here on; they were for a thousand.
+tables only gain columns, with defaults that stay in the schema.
+Rates are for a million tokens from here on; they were for a thousand. So this one is refused while web processes run.
 """
 
+import datetime as dt
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 
+from portal.clock import utcnow
 from portal.models.base import MYSQL, UtcDateTime, exact
 
 revision = "0002"
@@ -34,7 +36,20 @@ def _gained() -> tuple[tuple[str, sa.Column[Any]], ...]:
     )
 
 
+def _refuse_beside_the_release_before() -> None:
+    """Its workers would take a price for a million tokens for one of a thousand, and charge a thousand times too much."""
+    processes = sa.table("gateway_processes", sa.column("seen_at", UtcDateTime()))
+    half_a_minute_ago = utcnow() - dt.timedelta(seconds=30)
+    alive = sa.select(sa.func.count()).where(processes.c.seen_at > half_a_minute_ago)
+    if op.get_bind().execute(alive).scalar_one():
+        raise RuntimeError(
+            "web processes of the release before are still running (or ended less than 30 seconds ago without a "
+            "farewell): stop them first, since prices change their unit. Nothing was changed."
+        )
+
+
 def upgrade() -> None:
+    _refuse_beside_the_release_before()
     for table, column in _gained():
         op.add_column(table, column)
     op.execute("UPDATE plans SET priority = 1 WHERE id = 'pro'")

@@ -1,4 +1,4 @@
-"""Something happened that others will want to know of. Written in the transaction of what happened, once an occasion."""
+"""Something happened that others want to know of: written in the transaction of what happened, once an occasion."""
 
 import datetime as dt
 from typing import Any

@@ -17,7 +17,7 @@ from portal.freshness import changing
 from portal.models import Account, Membership
 from portal.services.catalog import CatalogModel, Reader
 from portal.services.catalog_rows import read_catalog
-from portal.services.pricing import Rates
+from portal.services.pricing import Rates, dearest
 
 MAY_CHANGE = ("owner", "admin")
 
@@ -98,6 +98,6 @@ def _twin(model: CatalogModel) -> Twin | None:
     now = utcnow()
     if model.location != "local":
         return None
-    here = max((rates for offer in model.home if (rates := offer.rates(now))), default=None)
-    cloud = max((rates for offer in model.twin if (rates := offer.rates(now))), default=None)
+    here = dearest(rates for offer in model.home if (rates := offer.rates(now)))
+    cloud = dearest(rates for offer in model.twin if (rates := offer.rates(now)))
     return Twin(model.name, here, cloud) if here is not None and cloud is not None else None

@@ -18,7 +18,7 @@ from portal import i18n
 from portal.clock import utcnow
 from portal.errors import CloudNotAllowed, ModelNotFound, ModelNotInPlan, PortalError, SimilarModelFound
 from portal.freshness import CACHE_SECONDS, UNSETTLED
-from portal.services.pricing import Rates
+from portal.services.pricing import Rates, dearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class CatalogModel:
 
     def rates(self, now: dt.datetime) -> Rates | None:
         """What it costs at home: the dearest of its offers there; None when it has no price yet."""
-        return max((rates for offer in self.home or self.twin if (rates := offer.rates(now))), default=None)
+        return dearest(rates for offer in self.home or self.twin if (rates := offer.rates(now)))
 
 
 def spelling(name: str) -> str:

@@ -7,7 +7,7 @@ Money moves elsewhere (`ledger`).
 
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -33,6 +33,12 @@ class Rates(NamedTuple):
     def charge(self, prompt: int, answer: int, cached: int = 0) -> int:
         """Milli-credits for so many tokens. cached: those of the prompt's; a part of a milli-credit is rounded up."""
         return -(-((prompt - cached) * self.prompt + cached * self.cached + answer * self.answer) // MILLION)
+
+
+def dearest(prices: Iterable[Rates]) -> Rates | None:
+    """Of each rate the highest; None of none."""
+    columns = list(zip(*prices, strict=True))
+    return Rates(*(max(column) for column in columns)) if columns else None
 
 
 def rates(price: Price, markup_percent: int) -> Rates:

@@ -77,7 +77,8 @@ class ChatDoor:
             identity = identify(process, environ.get("HTTP_AUTHORIZATION"))  # strangers get no memory for a body
             with dialect.patience(environ, BODY_SECONDS):
                 body = dialect.read_body(environ, self._settings.max_request_bytes)
-            failover = environ.get("HTTP_X_PORTAL_FAILOVER", "").strip().lower() != "off"
+            wishes = environ.get("HTTP_X_PORTAL_FAILOVER", "").lower().split(",")  # a header sent twice comes as a list
+            failover = "off" not in (wish.strip() for wish in wishes)
             ticket = admit(process, request, identity, body, failover=failover)
             ticket.tell = partial(dialect.error_body, self._app, environ)
             headers += dialect.limit_headers(ticket)
@@ -146,6 +147,13 @@ class ChatDoor:
             error, outcome = exchange.error, exchange.outcome
         except PortalError as failed:
             error = failed
+        except CustomerLeft:
+            raise
+        except Exception as unforeseen:
+            if not course.begun:
+                raise
+            log.error("unforeseen error", exc_info=unforeseen)
+            error = InternalError()  # a second head in the middle of a stream would be read as part of it
         finally:
             course.settle()
         if outcome == "client_left":

@@ -3,16 +3,18 @@
 It notices a customer who left at the second write after that, as WSGI goes; heartbeats keep that short.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 
 from portal.blueprints.proxy.dialect import in_line
 from portal.config import Settings
-from portal.errors import PortalError
+from portal.errors import InternalError, PortalError
 from portal.services.gateway.course import Course
 from portal.services.gateway.exchange import Exchange, StreamExchange
 from portal.services.gateway.reply import error_event
 
+log = logging.getLogger("portal.gateway")
 BLOCK = 65_536
 
 
@@ -72,6 +74,11 @@ def stream_pieces(course: Course, settings: Settings) -> Iterator[bytes]:
                 over, error = course.over(exchange), exchange.error
     except PortalError as failed:
         error = failed
+    except Exception as unforeseen:
+        if not course.begun:
+            raise
+        log.error("unforeseen error", exc_info=unforeseen)
+        error = InternalError()
     if error is not None and course.ticket.first_byte is None:
         if not course.begun:
             raise error

@@ -107,12 +107,15 @@ class UpstreamPool:
             self.idle.pop()[0].close()
 
     def _connect(self) -> Any:
+        sock = None
         try:
             sock = socket.create_connection((self._host, self._port), CONNECT_SECONDS)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_hostname=self._host)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a host's name that is none, such as `gpu..lan`
+            if sock is not None:
+                sock.close()
             raise UpstreamAway(f"{type(error).__name__}: {error}") from error
         return sock
 

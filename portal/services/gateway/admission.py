@@ -205,7 +205,7 @@ def _ticket(
         ask=ask,
         model=model,
         ways=ways,
-        prompt_bound=min(ask.prompt_bound, max(model.context_tokens, ask.prompt_estimate)),
+        home_bound=min(ask.prompt_bound, max(model.context_tokens, ask.prompt_estimate)),
         limit=model.answer_tokens if ask.limit is None else min(ask.limit, model.context_tokens),
         taken=taken,
         may_fail_over=failover and caller.failover and not caller.local_only and bool(ways.twin.servers),

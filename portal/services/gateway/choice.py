@@ -17,8 +17,8 @@ from portal.errors import (
     NoProvider,
     PortalError,
     QueueFull,
-    ServiceUnavailable,
 )
+from portal.ids import new_id
 from portal.services import budget
 from portal.services.gateway.holding import hold
 from portal.services.gateway.process import GatewayProcess
@@ -40,24 +40,17 @@ def choose(process: GatewayProcess, ticket: Ticket, place: Place | None, refused
         return
     home = ticket.ways.home
     if home.servers and place is None and refused is None:
-        place = process.line.place(ticket.id, home, ticket.caller.priority)
+        place = process.line.place(new_id(), home, ticket.caller.priority)
         refused = process.line.enter(place, over=depth(process, ticket))
     if place is None or refused is not None:
         if ticket.may_fail_over and (refused is None or refused.why != "full"):
             try:
                 to_cloud(process, ticket, ticket.ways.twin)
                 return
-            except (
-                CloudBudgetExhausted,
-                QueueFull,
-                NoProvider,
-                ServiceUnavailable,
-                InsufficientCredits,
-                CreditsOnHold,
-            ):
+            except (CloudBudgetExhausted, QueueFull, NoProvider, InsufficientCredits, CreditsOnHold):
                 pass  # it waits for its turn at the local price, as it would without a twin
         if refused is not None and refused.why == "over":
-            place = process.line.place(ticket.id, home, ticket.caller.priority)
+            place = process.line.place(new_id(), home, ticket.caller.priority)
             refused = process.line.enter(place)
         if place is None or refused is not None:
             raise refusal(refused)
@@ -84,7 +77,7 @@ def to_cloud(process: GatewayProcess, ticket: Ticket, pool: Pool) -> None:
     if rates is None:
         raise NoProvider(retry_after=LOOK_AGAIN_SECONDS)
     day = take_budget(process)
-    place = process.line.place(ticket.id, pool, ticket.caller.priority)
+    place = process.line.place(new_id(), pool, ticket.caller.priority)
     before = ticket.limit
     try:
         refused = process.line.enter(place)
@@ -104,14 +97,14 @@ def to_cloud(process: GatewayProcess, ticket: Ticket, pool: Pool) -> None:
 def take_budget(process: GatewayProcess) -> dt.date:
     """One of the day's cloud requests; returns the day.
 
-    Raises CloudBudgetExhausted, ServiceUnavailable while the database is away.
+    Raises CloudBudgetExhausted, NoProvider while the database is away.
     """
     try:
         with process.writing():
             day = budget.take(process.settings.cloud_daily_limit)
     except sa.exc.SQLAlchemyError as error:
         log.error("the cloud's budget can't be asked", exc_info=error)
-        raise ServiceUnavailable(retry_after=LOOK_AGAIN_SECONDS) from error
+        raise NoProvider(retry_after=LOOK_AGAIN_SECONDS) from error
     if day is None:
         raise CloudBudgetExhausted(retry_after=seconds_to_kuwait_midnight())
     return day

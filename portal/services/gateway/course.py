@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TypeVar
 
 from portal import logs, money
@@ -21,7 +22,7 @@ from portal.services.gateway.admission import look_again
 from portal.services.gateway.exchange import BufferedExchange, StreamExchange
 from portal.services.gateway.process import GatewayProcess
 from portal.services.gateway.settlement import settle
-from portal.services.gateway.ticket import Ticket
+from portal.services.gateway.ticket import MOST_ATTEMPTS, Ticket
 from portal.services.gateway.upstream_refusal import Fault, fault
 from portal.services.ledger.rehold import rehold
 from portal.services.ledger.till import TillAway
@@ -30,7 +31,6 @@ from portal.services.routing.line import NOBODY, Blame, Place, Pool
 log = logging.getLogger("portal.gateway")
 E = TypeVar("E", BufferedExchange, StreamExchange)
 PATH = "/v1/chat/completions"
-MOST_ATTEMPTS = 4
 ACCOUNT_REST_SECONDS = 60
 """The first rest of a cloud account that refused; the next is twice as long."""
 
@@ -120,6 +120,8 @@ class Course:
                 ticket.sent_to_cloud = True
             exchange = kind(ticket, connection)
             exchange.begun = self.begun
+            if ticket.place.trial:
+                exchange.answering = partial(self.process.later, self.process.line.well, ticket.place)
             self._exchange, self._connection = exchange, connection
             return exchange
         return None
@@ -135,6 +137,8 @@ class Course:
         if ticket.failed_over and not ticket.may_fail_over:
             self._leave("none")
             if self.begun or not self._back_home():
+                if not ticket.ways.twin.servers:
+                    raise NoProvider(retry_after=choice.LOOK_AGAIN_SECONDS)
                 raise CloudNotAllowed(param="model", model=ticket.ask.model)
             return False
         if ticket.place.server not in ticket.ways.offers:
@@ -171,9 +175,13 @@ class Course:
         assert offer is not None
         assert ticket.place is not None
         ms = round((time.monotonic() - ticket.place.since) * 1000)
+        # A request that more than one server fails at may itself be what they fail at.
+        poisonous = found.may_be_the_request and any(a["fault"] == found.value for a in ticket.attempts)
         ticket.attempts.append({"provider": offer.provider, "location": offer.location, "fault": found.value, "ms": ms})
         self._tried.add(offer.provider)
-        if found is Fault.MISSING:
+        if poisonous:
+            self._leave("none")
+        elif found is Fault.MISSING:
             self._leave("none")
             self.process.later(provider_health.missing, offer.provider, ticket.model.name)
         elif found is Fault.ACCOUNT:
@@ -213,6 +221,9 @@ class Course:
     def _to_twin(self) -> bool:
         """From servers that all failed to the cloud twin: another price, so another hold."""
         ticket = self.ticket
+        look_again(self.process, ticket)  # the customer may have chosen to stay here while a server took its time
+        if not ticket.may_fail_over:
+            return False
         pool = ticket.ways.twin.without(self._tried)
         if ticket.ways.rates(pool, utcnow()) is None:
             return False
@@ -220,14 +231,17 @@ class Course:
             day = choice.take_budget(self.process)
         except PortalError:
             return False
-        place = self._entered(pool)
-        if place is not None and self._repriced(place, "cloud"):
-            ticket.place, ticket.budget_day, ticket.sent_to_cloud = place, day, False
-            return True
-        if place is not None:
-            self.process.line.leave(place)
-        choice.give_back(self.process, day)
-        return False
+        moved, place = False, self._entered(pool)
+        try:
+            moved = place is not None and self._repriced(place, "cloud")
+        finally:
+            if moved:
+                ticket.place, ticket.budget_day, ticket.sent_to_cloud = place, day, False
+            else:
+                if place is not None:
+                    self.process.line.leave(place)
+                choice.give_back(self.process, day)
+        return moved
 
     def _in_cloud(self, pool: Pool) -> Place | None:
         """At another cloud provider: another call, so another one of the day's budget, unless the first never left."""
@@ -251,30 +265,37 @@ class Course:
         place = self._entered(ticket.ways.home.without(self._tried))
         if place is None:
             return False
-        if not self._repriced(place, "local"):
-            self.process.line.leave(place)
-            return False
-        self._return_budget()
-        ticket.place = place
-        return True
+        moved = False
+        try:
+            moved = self._repriced(place, "local")
+        finally:
+            if not moved:
+                self.process.line.leave(place)
+        if moved:
+            self._return_budget()
+            ticket.place = place
+        return moved
 
     def _repriced(self, place: Place, location: str) -> bool:
         """The hold is changed to what it costs there. False: the wallet can't cover it."""
-        ticket, old = self.ticket, (self.ticket.rates, self.ticket.location, self.ticket.amount)
+        ticket = self.ticket
+        old = (ticket.rates, ticket.location, ticket.amount, ticket.prompt_bound)
         rates = ticket.ways.rates(place.pool, utcnow())
         if rates is None:
             return False
-        ticket.price(rates, location)
+        done = False
         try:
+            ticket.price(rates, location)
             with self.process.writing():
                 done = rehold(
                     ticket.id, ticket.caller.account_id, old[2], ticket.amount,
                     provider=place.server, location=location, failover=ticket.failed_over, rates=rates,
                 )  # fmt: skip
         except TillAway:
-            done = False
-        if not done:
-            ticket.rates, ticket.location, ticket.amount = old
+            pass
+        finally:  # whatever it was: a settlement that knows another hold than the row has settles nothing
+            if not done:
+                ticket.rates, ticket.location, ticket.amount, ticket.prompt_bound = old
         return done
 
     # -- the end -------------------------------------------------------------------------------------------------------

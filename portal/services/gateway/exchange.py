@@ -6,6 +6,7 @@ when an answer can still be refused with a clean status and when only an error e
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from portal.errors import AnswerInterrupted, PortalError, UpstreamError, UpstreamTimeout
 from portal.providers.llm.http1 import BadResponse
@@ -35,6 +36,8 @@ class Exchange(ABC):
         """What to tell the customer, where it did not end well."""
         self._silent_for_long = False
         """The server took the request and said nothing: a heartbeat came due."""
+        self.answering: Callable[[], None] | None = None
+        """Called, maybe in the hub, with the first byte of a stream's answer."""
         self._refusal = b""
 
     def receive(self, data: bytes) -> bytes:
@@ -140,4 +143,6 @@ class StreamExchange(Exchange):
             self.outcome = "ok"
         if out and self.ticket.first_byte is None:
             self.begun, self.ticket.first_byte = True, time.monotonic()
+            if self.answering is not None:
+                self.answering()
         return out

@@ -110,7 +110,7 @@ class Reply:
 
     def _usage(self) -> dict[str, Any]:
         prompt, answer, _ = self.final_counts()
-        credits = money.credits_number(self.cost(prompt, answer, self.cached_tokens))
+        credits = money.credits_number(self.cost(prompt, answer, min(self.cached_tokens, prompt)))
         return {
             "prompt_tokens": prompt,
             "completion_tokens": answer,

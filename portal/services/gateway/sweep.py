@@ -15,6 +15,7 @@ from portal.models import GatewayProcess, Usage
 from portal.models.base import database_now
 from portal.services.gateway.holding import stamp
 from portal.services.gateway.process import DEAD_AFTER
+from portal.services.gateway.ticket import MOST_ATTEMPTS
 from portal.services.ledger.statements import Settlement
 from portal.services.ledger.till import Till, TillAway
 
@@ -27,7 +28,8 @@ def sweep(settings: Settings) -> int:
     """Settle abandoned requests. Returns how many; safe to run twice and beside itself."""
     now = db.session.scalars(sa.select(database_now())).one()  # the signs of life are by the same clock
     alive = sa.select(GatewayProcess.id).where(GatewayProcess.seen_at >= now - DEAD_AFTER)
-    oldest = now - dt.timedelta(seconds=settings.answer_seconds) - GRACE
+    longest = settings.queue_seconds + MOST_ATTEMPTS * settings.answer_seconds
+    oldest = now - dt.timedelta(seconds=longest) - GRACE
     # Plain values, not rows of the session: reading an expired row would open a transaction beside the till's, and on
     # SQLite the two would wait for each other.
     abandoned = db.session.execute(

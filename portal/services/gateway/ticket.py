@@ -17,6 +17,8 @@ from portal.services.routing.line import Place
 from portal.services.routing.ways import Ways
 
 FREE = Rates(0, 0, 0)
+MOST_ATTEMPTS = 4
+"""Servers that a request is sent to, one after the other."""
 
 
 @dataclass(slots=True)
@@ -28,7 +30,8 @@ class Ticket:
     ask: Ask
     model: CatalogModel
     ways: Ways
-    prompt_bound: int
+    home_bound: int
+    """The most tokens that its prompt can have at our own servers; they cut what is longer."""
     limit: int
     taken: Taken | None
     """None when the store was away and requests are let through."""
@@ -36,6 +39,8 @@ class Ticket:
     """What its key is known by, for a look at who asks after a long wait."""
     may_fail_over: bool
     """Plan, key, account and request let it go to the model's cloud twin."""
+    prompt_bound: int = 0
+    """The most tokens that its prompt can have where it goes."""
     rates: Rates = FREE
     amount: int = 0
     location: str = "local"
@@ -68,6 +73,8 @@ class Ticket:
     def price(self, rates: Rates, location: str) -> None:
         """From now on it costs this: the whole hold with it."""
         self.rates, self.location = rates, location
+        # A cloud's real context isn't ours to know; a token is at least a byte anywhere.
+        self.prompt_bound = self.ask.prompt_bound if location == "cloud" else self.home_bound
         self.amount = rates.charge(self.prompt_bound, self.limit)
 
     def cost(self, prompt: int, answer: int, cached: int) -> int:

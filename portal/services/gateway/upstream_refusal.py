@@ -47,6 +47,11 @@ class Fault(Enum):
         return _WORDS[self]
 
     @property
+    def may_be_the_request(self) -> bool:
+        """Whether a request could have caused it: some prompts crash a model wherever it runs."""
+        return self in (Fault.FAILED, Fault.ERROR, Fault.TIMED_OUT)
+
+    @property
     def another_may_do(self) -> bool:
         """Whether the request is worth another server: one that took too long has had its time already."""
         return self is not Fault.TIMED_OUT

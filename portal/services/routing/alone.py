@@ -45,10 +45,11 @@ class Alone:
             depth = sum(self._in_flight(name) for name in names) + len(waiting)
             if 0 <= over < depth + 1:
                 return "over", 0
-            if len(waiting) >= self._length:
-                return "full", 0
             score = round(time.time() * 1000) - place.bonus if place.score is None else place.score
-            place.wait(score, 1 + sum((other.score or 0) < score for other in waiting), 0)
+            ahead = sum((other.score or 0) < score for other in waiting)
+            if ahead >= self._length:
+                return "full", 0
+            place.wait(score, ahead + 1, 0)
             heapq.heappush(self._waiting, (score, place.member, place))
             return None
 

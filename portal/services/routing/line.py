@@ -15,7 +15,7 @@ import redis
 
 from portal.pipeline import Scripts, StoreAway, Word
 from portal.services.routing.alone import Alone
-from portal.services.routing.scripts import ENTER, LEAVE, RENEW, STEP_OUT
+from portal.services.routing.scripts import ENTER, LEAVE, RENEW, STEP_OUT, WELL
 
 log = logging.getLogger("portal.line")
 LEASE_SECONDS = 10
@@ -133,7 +133,7 @@ class Line:
     ) -> None:
         """rested, recovered: told when this worker's request ended or began a server's rest; must not block.
 
-        length: how many may wait for the same servers.
+        length: how many may wait ahead of somebody for the same servers.
         """
         self._scripts, self._process_id = scripts, process_id
         self._rested, self._recovered = rested, recovered
@@ -225,6 +225,12 @@ class Line:
     def _gone(self, place: Place) -> None:
         """Out of the line, and out of the slot that it may have got a moment ago."""
         self._tell(STEP_OUT, (place.member, place.pool.name, self._lease_ms, *(s.name for s in place.pool.servers)))
+
+    def well(self, place: Place) -> None:
+        """The trial after a rest has begun to be answered: its server is well, however long the answer takes."""
+        if place.trial and place.member in self._places:
+            place.trial = False
+            self._tell(WELL, (place.server,), partial(self._heard, place.server, ""))
 
     def _tell(self, script: Any, words: tuple[Word, ...], heard: Callable[[Any], None] | None = None) -> bool:
         """Whether the store could be told."""

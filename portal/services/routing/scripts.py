@@ -76,13 +76,15 @@ local function serve(now, server, ms)
       if has(candidate, server) then
         local head = redis.call('ZRANGE', 'line:wait:' .. candidate, 0, 0, 'WITHSCORES')
         local theirs = tonumber(head[2])
-        if not first or theirs < score or (theirs == score and head[1] < first) then
+        if not theirs then
+          redis.call('SREM', 'line:pools', candidate)
+        elseif not first or theirs < score or (theirs == score and head[1] < first) then
           first, score, pool = head[1], theirs, candidate
         end
       end
     end
     if not first then return end
-    local alive = tonumber(redis.call('ZSCORE', 'line:alive', first) or '0')
+    local alive = tonumber(redis.call('ZSCORE', 'line:alive', first) or now + ms)
     step_out(pool, first)
     local trial = lease(math.min(now + ms, alive), server, first, rest)
     redis.call('PUBLISH', 'line:' .. string.sub(first, 34), first .. ' ' .. server .. ' ' .. trial)
@@ -125,8 +127,8 @@ local function know(server, slots)
   if redis.call('HGET', 'line:slots', server) ~= slots then redis.call('HSET', 'line:slots', server, slots) end
 end
 
--- a: member, pool, bonus ms, depth beyond which it says so (-1: never), most that may wait, lease ms, arrival (0: now);
--- then server, slots, weight of each server.
+-- a: member, pool, bonus ms, depth beyond which it says so (-1: never), most that may be ahead, lease ms, arrival
+-- (0: now); then server, slots, weight of each server.
 local function enter(a)
   local now = line_now()
   local member, pool, ms = a[1], a[2], tonumber(a[6])
@@ -154,10 +156,11 @@ local function enter(a)
   if not awake then return {'rest', soonest - now} end
   local arrival = tonumber(a[7])
   local score = (arrival > 0 and arrival or now) - tonumber(a[3])
-  local waiting = queue(servers, score, '', '')
+  local waiting, before = queue(servers, score, '', '')
   local limit = tonumber(a[4])
   if limit >= 0 and in_flight + waiting + 1 > limit then return {'over', in_flight + waiting} end
-  if waiting >= tonumber(a[5]) then return {'full', waiting, expected(waiting, servers)} end
+  -- Who goes ahead of most finds room where others don't: five small accounts could else shut all others out.
+  if before >= tonumber(a[5]) then return {'full', before, expected(before, servers)} end
   redis.call('ZADD', 'line:wait:' .. pool, score, member)
   redis.call('ZADD', 'line:alive', now + ms, member)
   redis.call('SADD', 'line:pools', pool)
@@ -211,6 +214,16 @@ if held == 1 and redis.call('EXISTS', 'line:pools') == 1 then
   bury(now)
   serve(now, server, tonumber(ARGV[5]))
 end
+return told
+"""
+)
+
+WELL = Script(
+    """
+-- server: the trial after its rest has begun to be answered. Returns 2 where it had rested, as LEAVE does.
+local health, told = 'line:health:' .. ARGV[1], {0, 0}
+if redis.call('HEXISTS', health, 'until') == 1 then told = {2, 0} end
+redis.call('DEL', health, 'line:trial:' .. ARGV[1])
 return told
 """
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from portal.services.catalog import CatalogModel, Offer
-from portal.services.pricing import Rates
+from portal.services.pricing import Rates, dearest
 from portal.services.routing.line import Pool, Server
 
 REMEMBERED = 1000
@@ -25,7 +25,7 @@ class Ways(NamedTuple):
     def rates(self, pool: Pool, now: dt.datetime) -> Rates | None:
         """What a pool costs: as much as its dearest server, so that the price is known before the server is."""
         prices = [self.offers[server.name].rates(now) for server in pool.servers]
-        return max((rates for rates in prices if rates is not None), default=None)
+        return dearest(rates for rates in prices if rates is not None)
 
 
 class WaysMemory:
