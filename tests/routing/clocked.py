@@ -73,7 +73,8 @@ class ClockedScripts:
     def run(self, script: Script, keys: tuple[str, ...], args: tuple[Word, ...]) -> Any:
         mine = self._texts.get(script.sha)
         if mine is None:
-            assert script.text.count(TIME) == 1, "the script asks for the time in one place"
+            asks = "line_now()" in script.text
+            assert script.text.count(TIME) == asks, "the script asks for the time in one place"
             mine = self._texts[script.sha] = Script(script.text.replace(TIME, SET_TIME))
         return self._scripts.run(mine, keys, args)
 

@@ -144,6 +144,11 @@ class Model:
         health = self.health.pop(name, None)
         return health is not None and health.until > 0
 
+    def well(self, name: str) -> bool:
+        """Its trial is being answered. Returns whether a rest ends with it."""
+        health = self.health.pop(name, None)
+        return health is not None and health.until > 0
+
     def fault(self, name: str, blame: Blame) -> int:
         """Returns for how many seconds it rests from now on; 0 where nothing changes."""
         account, rest_seconds = blame.account_id, blame.rest_seconds

@@ -169,6 +169,20 @@ def test_after_a_rest_one_request_tries_the_server(worker: Worker, other: Worker
     assert (worker.recovered, other.recovered) == (["a"], []), "it is told once"
 
 
+def test_a_trials_first_byte_lets_the_others_in_at_once(worker: Worker, other: Worker) -> None:
+    """Issue B: its answer may take minutes, and the slots beside it are free."""
+    for _ in range(3):
+        worker.fail(A, "mia", sure=True)
+    worker.store.now += 5_000
+    trial, second = worker.enter(pool(A)), other.enter(pool(A))
+    worker.line.well(trial)
+    assert worker.recovered == ["a"]
+    assert other.hear() == [Grant(second.member, "a", False)]
+    worker.line.well(trial)
+    worker.line.leave(trial, "ok")
+    assert worker.recovered == ["a"], "it is told once"
+
+
 def test_a_trial_that_failed_rests_the_server_for_twice_as_long(worker: Worker, other: Worker) -> None:
     """Issue B.5: and who waits goes on waiting."""
     for _ in range(3):
@@ -299,8 +313,10 @@ def test_who_waits_is_told_how_long(worker: Worker) -> None:
     for _ in range(4):
         worker.enter(pool(A, B))
     assert [worker.enter(pool(A, B)).expected_ms for _ in range(3)] == [1500, 3000, 4500]
+    worker.store.now += 1
     short = Line(worker.store, "short", length=3)
     assert short.enter(short.place(new_id(), pool(A, B), 0)) == Refused("full", 5)
+    assert short.enter(short.place(new_id(), pool(A, B), 1)) is None, "who goes ahead of them all finds room"
 
 
 # -- words that come early, late, or to nobody -------------------------------------------------------------------------

@@ -230,7 +230,7 @@ class Line:
         """The trial after a rest has begun to be answered: its server is well, however long the answer takes."""
         if place.trial and place.member in self._places:
             place.trial = False
-            self._tell(WELL, (place.server,), partial(self._heard, place.server, ""))
+            self._tell(WELL, (place.server, self._lease_ms), partial(self._heard, place.server, ""))
 
     def _tell(self, script: Any, words: tuple[Word, ...], heard: Callable[[Any], None] | None = None) -> bool:
         """Whether the store could be told."""

@@ -219,11 +219,17 @@ return told
 )
 
 WELL = Script(
-    """
--- server: the trial after its rest has begun to be answered. Returns 2 where it had rested, as LEAVE does.
-local health, told = 'line:health:' .. ARGV[1], {0, 0}
+    LINE
+    + """
+-- server, lease ms: the trial after its rest has begun to be answered. Returns 2 where it had rested, as LEAVE does.
+local now, health, told = line_now(), 'line:health:' .. ARGV[1], {0, 0}
 if redis.call('HEXISTS', health, 'until') == 1 then told = {2, 0} end
 redis.call('DEL', health, 'line:trial:' .. ARGV[1])
+-- The slots beside the trial's are free from now on, not from the next renewal on.
+if redis.call('EXISTS', 'line:pools') == 1 then
+  bury(now)
+  serve(now, ARGV[1], tonumber(ARGV[2]))
+end
 return told
 """
 )
