@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dev.log_watch import LogWatch
+from dev.log_watch import TRACEBACK, LogWatch
 from tests.gateway.fleet import ALONE, CLOUD, FIRST, AnyDoor, Fleet, comments, pause
 from tests.gateway.wire import CHAT, Hub, chat, eventually, json_of, raw
 from tests.services.cast import Person
@@ -240,6 +240,7 @@ def test_who_waits_in_a_process_that_is_told_to_end_hears_of_it(fleet: Fleet, fl
     assert told[2].startswith(b"HTTP/1.1 503 "), told[2]
     assert b'"code":"service_unavailable"' in told[2]
     assert [row.cost for row in fleet.usages(guest.account_id)] == [0, 0, 0]
+    assert not any(TRACEBACK in line for line in other.errors()), other.errors()
     assert fleet.asked(FIRST) == 1
     fleet.books_are_right()
 
