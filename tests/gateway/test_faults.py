@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -82,8 +83,8 @@ def test_a_model_that_the_server_has_not_got_is_not_offered_there_any_more(
     sandbox.control(fault="404")
     first = Plain(app).ask("POST", CHAT, key=layla.api_key, body=chat())
     assert (first.status, first.error()["code"]) == (503, "no_provider")
-    listed = lambda: Plain(app).ask("GET", "/v1/models/llama3.2:3b", key=layla.api_key).status  # noqa: E731
-    assert eventually(lambda: listed() == 404, what="the end of the offer")
+    listed = partial(Plain(app).ask, "GET", "/v1/models/llama3.2:3b", key=layla.api_key)
+    assert eventually(lambda: listed().status == 404, what="the end of the offer")
     assert Plain(app).ask("GET", "/v1/models/smollm2:135m", key=layla.api_key).status == 200
 
 
