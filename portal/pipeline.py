@@ -300,7 +300,10 @@ class _Told:
             else:
                 log.error("the store refused what it was told", extra={"error": str(reply)[:200]})
         elif self._heard is not None and not isinstance(reply, _Gone):
-            self._heard(reply)
+            try:
+                self._heard(reply)
+            except Exception as error:  # left to the hub, it would lose the replies behind this one
+                log.error("a reply of the store's was not taken", exc_info=error)
 
 
 class _Address:
