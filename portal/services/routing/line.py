@@ -4,6 +4,7 @@ The store decides (`scripts`); this side keeps its leases and places alive every
 given to those who wait, and goes on by itself (`alone`) while the store is away. Knows nothing of models and credit.
 """
 
+import _thread
 import logging
 import threading
 import time
@@ -317,10 +318,13 @@ class Line:
 
     def _keep_alive(self) -> None:
         while not self._stopped.wait(RENEW_SECONDS):
-            try:
-                self.renew()
-            except Exception as error:  # whatever it was, the leases are due again
-                log.error("leases not renewed", exc_info=error)
+            self._renewed()
+
+    def _renewed(self) -> None:
+        try:
+            self.renew()
+        except Exception as error:  # whatever it was, the leases are due again
+            log.error("leases not renewed", exc_info=error)
 
     def _listen(self, redis_url: str) -> None:
         client = redis.Redis.from_url(redis_url)
@@ -353,5 +357,6 @@ class Line:
             self._away = False
             self._alone.clear()
             log.warning("the line is in the store again")
-            # What the store has forgotten is put back now, before others take the slots for free.
-            threading.Thread(target=self.renew, name="line-return", daemon=True).start()
+            # What the store has forgotten is put back now, before others take the slots for free. The hub may be what
+            # hears of it: `Thread.start` waits until the thread runs, which the hub can't; other replies were lost.
+            _thread.start_new_thread(self._renewed, ())
