@@ -313,7 +313,6 @@ def test_who_waits_is_told_how_long(worker: Worker) -> None:
     for _ in range(4):
         worker.enter(pool(A, B))
     assert [worker.enter(pool(A, B)).expected_ms for _ in range(3)] == [1500, 3000, 4500]
-    worker.store.now += 1
     short = Line(worker.store, "short", length=3)
     assert short.enter(short.place(new_id(), pool(A, B), 0)) == Refused("full", 5)
     assert short.enter(short.place(new_id(), pool(A, B), 1)) is None, "who goes ahead of them all finds room"

@@ -344,7 +344,7 @@ class Machine(RuleBasedStateMachine):
             return Refused("rest", -(-(min(rests) - model.now) // 1000))
         if 0 <= over < model.depth(its) + 1:
             return Refused("over", 0)
-        before = sum(waiter.score < score for waiter in model.waiting_beside(its).values())
+        before = sum(waiter.score <= score for waiter in model.waiting_beside(its).values())
         if before >= LENGTH:
             return Refused("full", -(-self._expected_ms(before, its, pace) // 1000))
         assert place.score == score

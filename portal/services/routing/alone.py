@@ -46,7 +46,7 @@ class Alone:
             if 0 <= over < depth + 1:
                 return "over", 0
             score = round(time.time() * 1000) - place.bonus if place.score is None else place.score
-            ahead = sum((other.score or 0) < score for other in waiting)
+            ahead = sum((other.score or 0) <= score for other in waiting)
             if ahead >= self._length:
                 return "full", 0
             place.wait(score, ahead + 1, 0)

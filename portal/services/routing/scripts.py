@@ -156,7 +156,8 @@ local function enter(a)
   if not awake then return {'rest', soonest - now} end
   local arrival = tonumber(a[7])
   local score = (arrival > 0 and arrival or now) - tonumber(a[3])
-  local waiting, before = queue(servers, score, '', '')
+  -- Whoever came in the same millisecond is there before: a burst would else find room for all of them at once.
+  local waiting, before = queue(servers, score + 1, '', '')
   local limit = tonumber(a[4])
   if limit >= 0 and in_flight + waiting + 1 > limit then return {'over', in_flight + waiting} end
   -- Who goes ahead of most finds room where others don't: five small accounts could else shut all others out.
