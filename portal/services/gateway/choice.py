@@ -40,7 +40,7 @@ def choose(process: GatewayProcess, ticket: Ticket, place: Place | None, refused
         return
     home = ticket.ways.home
     if home.servers and place is None and refused is None:
-        place = process.line.place(new_id(), home, ticket.caller.priority)
+        place = process.line.place(ticket.id, home, ticket.caller.priority)
         refused = process.line.enter(place, over=depth(process, ticket))
     if place is None or refused is not None:
         if ticket.may_fail_over and (refused is None or refused.why != "full"):
