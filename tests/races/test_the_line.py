@@ -24,12 +24,15 @@ def test_two_hundred_customers_are_served_in_order_and_no_server_gets_a_question
     of them streamed. Nobody ever waits at a server; Enterprise goes first, then Pro, and within a plan who came first;
     everybody is answered, and pays once."""
     street = two_servers
-    street.control(hold_after=0, tokens=3, delay_chunk_ms=5)
+    street.control(tokens=3, delay_chunk_ms=5)
     web = street.open(4, QUEUE_LENGTH=CALLERS)
     with Crowd(web.url) as crowd:
+        crowd.ask(street.mixed(CALLERS // 2))  # whom a worker remembers is in line under the request's own id
+        before = len(crowd.wait())
+        street.control(hold_after=0)
         crowd.ask(street.mixed(CALLERS))
-        eventually(lambda: len(street.in_line()) == CALLERS - 4, 20, "the line")
-        assert street.at_servers() == 4
+        eventually(lambda: len(street.in_line()) == CALLERS - 4, 40, "the line")
+        assert street.at_servers() == before + 4
         line = street.in_line()
         street.let_go()
         told = crowd.wait()
@@ -38,39 +41,46 @@ def test_two_hundred_customers_are_served_in_order_and_no_server_gets_a_question
     assert street.most_at_once() == [2, 2], "the slots were all used, and never one too many"
     tags = {one.request: one.tag for one in told}
     plans = {one.tag: one.plan for one in told}
-    order = [tags[request] for request in line]
+    order = [tags[request] for request in line if request in tags]
+    assert len(order) > CALLERS * 3 // 4
     assert [plans[tag] for tag in order] == sorted((plans[tag] for tag in order), key=PLANS.index, reverse=True)
     arrived = street.tags()
-    assert len(arrived) == len(set(arrived)) == CALLERS, "each question once"
-    assert max(map(abs, ranks(order, arrived[4:]))) <= ON_THE_WAY
+    assert len(arrived) == len(set(arrived)) == before + CALLERS, "each question once"
+    assert max(map(abs, ranks(order, [tag for tag in arrived if tag in set(order)]))) <= ON_THE_WAY
     street.nothing_is_left_in_line()
     street.all_settled()
-    assert len(street.rows()) == CALLERS
+    assert len(street.rows()) == before + CALLERS
     street.right_to_the_last_credit(told)
     assert web.errors() == []
 
 
 def test_a_line_that_is_full_says_so_to_exactly_those_who_are_too_many(two_servers: TwoServers) -> None:
-    """QUEUE-02, API-02, shown by: bounded across all workers. Of two hundred at once four are at the servers, twenty
-    wait, and all others are told `queue_full` at once, with a Retry-After, and pay nothing."""
+    """QUEUE-02, API-02, shown by: bounded across all workers. Of a hundred and twenty at once four are at the servers,
+    twenty wait, and all others are told `queue_full` at once, with a Retry-After, and pay nothing. What counts are
+    those ahead: twenty of eighty Enterprise requests find room before them, and no more."""
     street = two_servers
     street.control(hold_after=0, tokens=3)
     web = street.open(4, QUEUE_LENGTH=20)
     with Crowd(web.url) as crowd:
-        crowd.ask(street.mixed(CALLERS))
-        eventually(lambda: sum(one.status == 503 for one in crowd.told) == CALLERS - 24, 20, "the refusals")
+        crowd.ask([street.customers["basic"]] * 120)
+        eventually(lambda: sum(one.status == 503 for one in crowd.told) == 120 - 24, 40, "the refusals")
         assert (street.at_servers(), len(street.in_line())) == (4, 20)
+        crowd.ask([street.customers["enterprise"]] * 80)
+        eventually(lambda: sum(one.status == 503 for one in crowd.told) == CALLERS - 44, 40, "the refusals")
+        assert (street.at_servers(), len(street.in_line())) == (4, 40)
         street.let_go()
         told = crowd.wait()
 
     refused = [one for one in told if not one.answered]
     assert {(one.status, one.refusal) for one in refused} == {(503, "queue_full")}
-    assert len(refused) == CALLERS - 24
+    assert len(refused) == CALLERS - 44
     assert all(1 <= int(one.headers["retry-after"]) <= 120 for one in refused)
     assert street.most_at_once() == [2, 2]
+    plans = {one.tag: one.plan for one in told}
+    assert Counter(plans[tag] for tag in street.tags()[4:20]) == {"enterprise": 16}
     street.nothing_is_left_in_line()
     street.all_settled()
-    assert len(street.rows()) == 24, "who was refused has no row and no hold"
+    assert len(street.rows()) == 44, "who was refused has no row and no hold"
     street.right_to_the_last_credit(told)
     assert web.errors() == []
 
@@ -91,12 +101,12 @@ def test_who_has_waited_longer_than_a_step_of_priority_is_not_overtaken(sqlite_t
         now = seconds * 1000 + milliseconds // 1000
         old = {age: other.place(new_id(), pool, 0, score=now - age * 1000) for age in (29, 31, 59, 61)}
         assert all(other.enter(place) is None for place in old.values())
-        crowd.ask(street.customers[plan] for plan in PLANS)
-        eventually(lambda: len(street.in_line()) == 7, what="seven in line")
         names = {place.member.partition(":")[0]: f"waited {age} s" for age, place in old.items()}
-        rows = {usage.id: usage.account_id for usage in street.rows().values()}
-        plans = {account: plan for plan, account in street.accounts.items()}
-        order = [names.get(request) or plans[rows[request]] for request in street.in_line()]
+        for plan in PLANS:
+            crowd.ask([street.customers[plan]])
+            eventually(lambda: set(street.in_line()) - set(names), what="one more in line")  # noqa: B023
+            names |= {request: plan for request in street.in_line() if request not in names}
+        order = [names[request] for request in street.in_line()]
         assert order == [
             "waited 61 s", "enterprise", "waited 59 s", "waited 31 s", "pro", "waited 29 s", "basic",
         ]  # fmt: skip
@@ -228,6 +238,7 @@ def test_a_dead_server_is_left_alone_until_it_is_back(two_servers: TwoServers) -
     assert len(went_on) < 24, "it was asked again and again"
     assert len(rows) == len(told)
     street.right_to_the_last_credit(told)
+    assert "Traceback" not in web.logged(), "what the store told of the rest was not taken in the hub"
 
 
 def test_the_store_lost_and_found_costs_nobody_an_answer(two_servers: TwoServers) -> None:
@@ -247,12 +258,8 @@ def test_the_store_lost_and_found_costs_nobody_an_answer(two_servers: TwoServers
         eventually(lambda: web.logged().count("the line goes on without the store") == 4, 10, "their words")
         street.store.start()
         eventually(lambda: web.logged().count("the line is in the store again") == 4, 15, "the store's return")
-        time.sleep(1)  # who was let in meanwhile ends
-        for server in street.servers:
-            server.forget_requests()
-        before = street.at_servers()
-        eventually(lambda: street.at_servers() >= before + 60, 20, "answers as before")
-        assert street.most_at_once() == [2, 2]
+        eventually(lambda: _at_most_two_of_the_next(street, 20), 15, "the end of those who were let in meanwhile")
+        assert _at_most_two_of_the_next(street, 60)
         crowd.enough()
         told = crowd.wait()
 
@@ -263,3 +270,12 @@ def test_the_store_lost_and_found_costs_nobody_an_answer(two_servers: TwoServers
     street.right_to_the_last_credit(told)
     assert web.logged().count("the line goes on without the store") == 4
     assert web.logged().count("the shared store is away") == 4
+    assert "Traceback" not in web.logged()
+
+
+def _at_most_two_of_the_next(street: TwoServers, questions: int) -> bool:
+    """Whether neither server has more at once than it has slots, while so many arrive."""
+    for server in street.servers:
+        server.forget_requests()
+    eventually(lambda: street.at_servers() >= questions, 30, "answers as before")
+    return street.most_at_once() == [2, 2]
