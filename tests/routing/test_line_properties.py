@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
+    run_state_machine_as_test as run_machine,
 )
 
 from portal.services.routing import line as line_module
@@ -410,12 +410,9 @@ def test_no_slot_is_given_twice_and_none_is_lost(redis_server: RedisServer, monk
     monkeypatch.setattr(line_module, "time", SimpleNamespace(monotonic=lambda: store.now / 1000))
     # Not shrunk: a failure is read from its steps, and shrinking some hundred of them would take minutes.
     bounded = settings(
-        max_examples=300,
-        stateful_step_count=50,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
+        max_examples=300, stateful_step_count=50, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
     )
     try:
-        run_state_machine_as_test(partial(Machine, store), settings=bounded)  # type: ignore[arg-type]  # it is called
+        run_machine(partial(Machine, store), settings=bounded)  # type: ignore[arg-type]  # it is called
     finally:
         store.close()

@@ -71,7 +71,8 @@ def test_scheduler_and_worker_settle_what_a_dead_process_left(
         request = new_id()
         till = Till(db.engine)
         at = utcnow().strftime("%Y-%m-%d %H:%M:%S.%f")
-        till.hold(Hold(request, account, "k", dead.id, "smollm2:135m", "ollama-1", "local", False, 10**6, 10**6, 10**6, True, 500, at))
+        way = ("smollm2:135m", "ollama-1", "local", False, 10**6, 10**6, 10**6)
+        till.hold(Hold(request, account, "k", dead.id, *way, True, 500, at))
         till.close()
 
     environ = {**os.environ, **portal_environment(tmp_path / "app", REDIS_URL=redis_url, DATABASE_URL=database_url)}
