@@ -94,8 +94,8 @@ class Books:
 def a_hold(account_id: str, amount: int, *, request_id: str = "", process_id: str = "p" * 32) -> Hold:
     """A request about to be admitted, with so many milli-credits to set aside."""
     return Hold(
-        request_id or new_id(), account_id, "k" * 32, process_id, "llama3.2:3b", "ollama-1", "local", False, 10**6, 10**6,
-        10**6, False, amount, stamp(),
+        request_id or new_id(), account_id, "k" * 32, process_id, "llama3.2:3b", "ollama-1", "local", False,
+        10**6, 10**6, 10**6, False, amount, stamp(),
     )  # fmt: skip
 
 
