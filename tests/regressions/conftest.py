@@ -1,6 +1,7 @@
 """The fleet of the gateway's tests, for what once went wrong between many servers."""
 
-from tests.gateway.conftest import (  # noqa: F401
+import tests.gateway.conftest  # noqa: F401  (first: the house, which the fleet builds on, imports the fleet in turn)
+from tests.gateway.fleet import (  # noqa: F401
     _fleet,
     fleet,
     fleet_complaints,

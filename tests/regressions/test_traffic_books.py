@@ -61,7 +61,7 @@ def test_a_model_at_servers_of_several_prices_is_offered_and_held_at_the_dearest
     """MODEL-04, review 8: what the list says and what is set aside are the same."""
     offers = (offer("a", DEAR_PROMPT, location), offer("b", DEAR_ANSWER, location))
     model = CatalogModel(
-        "m", (), {}, "local", "pro", 2, {}, 8192, 2048, frozenset({"completion"}), utcnow(), offers
+        "m", (), {}, "local", "pro", 2, {}, 8192, 2048, frozenset({"completion"}), 0, offers
     )  # fmt: skip
     ways = WaysMemory().of(model, frozenset({"completion"}), 0)
     its = ways.home if location == "local" else ways.twin
@@ -163,15 +163,12 @@ class _Calendar:
 
 
 def sign_of_life(seconds_ago: float) -> None:
-    """Of a web process of the release before: in its table there is nothing else."""
-    processes = sa.Table("gateway_processes", sa.MetaData(), autoload_with=db.engine)
+    """Of the one web process of the release before."""
     with db.engine.begin() as connection:
-        now: dt.datetime = connection.scalars(sa.select(database_now())).one()
-        seen = now - dt.timedelta(seconds=seconds_ago)
-        connection.execute(sa.delete(processes))
-        process = GatewayProcess(id="g" * 32, host="web-1", pid=7, started_at=seen, seen_at=seen)
-        values = {name: getattr(process, name) for name in ("id", "host", "pid", "started_at", "seen_at")}
-        connection.execute(sa.insert(GatewayProcess.__table__).values(**values))
+        seen = connection.scalars(sa.select(database_now())).one() - dt.timedelta(seconds=seconds_ago)
+        its = {"id": "g" * 32, "host": "web-1", "pid": 7, "started_at": seen, "seen_at": seen}
+        connection.execute(sa.delete(GatewayProcess))
+        connection.execute(sa.insert(GatewayProcess).values(**its))
 
 
 def at_revision() -> str:
