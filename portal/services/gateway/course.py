@@ -176,7 +176,7 @@ class Course:
         assert ticket.place is not None
         ms = round((time.monotonic() - ticket.place.since) * 1000)
         # A request that more than one server fails at may itself be what they fail at.
-        poisonous = found.may_be_the_request and any(a["fault"] == found.value for a in ticket.attempts)
+        poisonous = found.may_be_the_request and any(Fault(a["fault"]).may_be_the_request for a in ticket.attempts)
         ticket.attempts.append({"provider": offer.provider, "location": offer.location, "fault": found.value, "ms": ms})
         self._tried.add(offer.provider)
         if poisonous:
