@@ -22,6 +22,8 @@ log = logging.getLogger("portal.gateway")
 __all__ = ["Departure", "Framing", "GreenletExit", "HubTransport"]
 READ, WRITE = 1, 2
 BLOCK = 65_536
+TRAILING_SECONDS = 0.05
+"""How long the end of a response is waited for when all of it has been read."""
 
 
 class Framing:
@@ -91,6 +93,7 @@ class HubTransport:
         self._begun_at = self._heard_at = self._spoke_at = loop.now()
         self._heard = False
         self._pending = b""
+        self._trailing: Any = None
 
     def run(self) -> None:
         """Until the exchange has an outcome and the customer has what was for them."""
@@ -104,14 +107,28 @@ class HubTransport:
             self._write(self._framed(self._exchange.interrupted()))
             raise
         finally:
-            for watcher in (self._upstream, self._leaving, self._room, self._clock):
+            for watcher in self._watchers():
                 watcher.stop()
                 watcher.close()
 
+    def _watchers(self) -> list[Any]:
+        watchers = [self._upstream, self._leaving, self._room, self._clock]
+        return watchers if self._trailing is None else [*watchers, self._trailing]
+
     def _over(self) -> None:
-        for watcher in (self._upstream, self._leaving, self._room, self._clock):
+        for watcher in self._watchers():
             watcher.stop()
         self._waiter.switch(None)
+
+    def _finish(self) -> None:
+        """All is said. A server sends the end of its response in a packet behind its last event: without that end the
+        connection can't be kept, and each stream to the cloud would begin with a handshake."""
+        if self._exchange.outcome != "ok" or self._exchange.reader.ended:
+            self._over()
+        elif self._trailing is None:
+            self._trailing = self._hub.loop.timer(TRAILING_SECONDS)
+            self._trailing.start(self._over)
+            self._upstream.start(self._readable)
 
     def _readable(self) -> None:
         try:
@@ -120,6 +137,11 @@ class HubTransport:
             return
         except OSError:
             data = b""
+        if self._trailing is not None:
+            self._exchange.trail(data)
+            if self._exchange.reader.ended or not data:
+                self._over()
+            return
         try:
             if data:
                 self._heard, self._heard_at = True, self._now()
@@ -137,7 +159,7 @@ class HubTransport:
             if not self._write(self._framed(body)):
                 return
         if self._exchange.outcome and not self._pending:
-            self._over()
+            self._finish()
 
     def _framed(self, body: bytes) -> bytes:
         return body if self._frame is None else self._frame(body, last=bool(self._exchange.outcome))
@@ -174,7 +196,7 @@ class HubTransport:
             return
         self._room.stop()
         if self._exchange.outcome:
-            self._over()
+            self._finish()
         else:
             self._heard_at = self._now()
             self._upstream.start(self._readable)
@@ -183,6 +205,8 @@ class HubTransport:
         try:
             if self._client.recv(1, socket.MSG_PEEK):
                 self._leaving.stop()  # the next request, sent ahead: none of our business now
+                if self._trailing is not None:
+                    self._over()  # it waits for nothing of this one
                 return
         except BlockingIOError:
             return

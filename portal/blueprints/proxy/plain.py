@@ -3,6 +3,7 @@
 It notices a customer who left at the second write after that, as WSGI goes; heartbeats keep that short.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from portal.services.gateway.reply import error_event
 
 log = logging.getLogger("portal.gateway")
 BLOCK = 65_536
+TRAILING_SECONDS = 0.05
 
 
 class PlainTransport:
@@ -50,6 +52,11 @@ class PlainTransport:
                     out += self._exchange.timed_out()
             if out:
                 yield out
+        if self._exchange.outcome == "ok" and not self._exchange.reader.ended:
+            # The end of the response comes in a packet of its own; without it the connection can't be kept.
+            self._sock.settimeout(TRAILING_SECONDS)
+            with contextlib.suppress(OSError):
+                self._exchange.trail(self._sock.recv(BLOCK))
         self._sock.settimeout(None)
 
     def _too_long(self) -> bool:

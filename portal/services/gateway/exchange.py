@@ -4,6 +4,7 @@ Every transport (`blueprints/proxy/hub`, `plain`) drives this same object, so a 
 when an answer can still be refused with a clean status and when only an error event is left.
 """
 
+import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -64,6 +65,11 @@ class Exchange(ABC):
     def interrupted(self) -> bytes:
         """This process is told to end before the answer did: our fault, not the customer's."""
         return b"" if self.outcome else self.end("upstream_failed", AnswerInterrupted(retry_after=1))
+
+    def trail(self, data: bytes) -> None:
+        """What comes behind an answer that is complete: its framing's end, or nothing that matters any more."""
+        with contextlib.suppress(BadResponse):
+            self.reader.feed(data)
 
     def client_left(self) -> None:
         self.outcome = self.outcome or "client_left"
