@@ -16,14 +16,12 @@ from gevent.hub import Waiter
 
 from portal.config import Settings
 from portal.errors import UpstreamError
-from portal.services.gateway.exchange import Exchange, StreamExchange
+from portal.services.gateway.exchange import TRAILING_SECONDS, Exchange, StreamExchange
 
 log = logging.getLogger("portal.gateway")
 __all__ = ["Departure", "Framing", "GreenletExit", "HubTransport"]
 READ, WRITE = 1, 2
 BLOCK = 65_536
-TRAILING_SECONDS = 0.05
-"""How long the end of a response is waited for when all of it has been read."""
 
 
 class Framing:

@@ -12,12 +12,11 @@ from portal.blueprints.proxy.dialect import in_line
 from portal.config import Settings
 from portal.errors import InternalError, PortalError
 from portal.services.gateway.course import Course
-from portal.services.gateway.exchange import Exchange, StreamExchange
+from portal.services.gateway.exchange import TRAILING_SECONDS, Exchange, StreamExchange
 from portal.services.gateway.reply import error_event
 
 log = logging.getLogger("portal.gateway")
 BLOCK = 65_536
-TRAILING_SECONDS = 0.05
 
 
 class PlainTransport:

@@ -98,12 +98,13 @@ def look_again(process: GatewayProcess, ticket: Ticket) -> None:
 class _Counted(NamedTuple):
     """Caller and catalogue as they are now; the request's place in the window (None: the store is away).
 
-    place, refused: what the line said, if it could be asked in the same trip.
+    ticket: as it was guessed rightly, where the line could be asked in the same trip; place, refused: what it said.
     """
 
     caller: Caller
     catalog: Catalog
     taken: Taken | None
+    ticket: Ticket | None = None
     place: Place | None = None
     refused: Refused | None = None
 
@@ -121,7 +122,8 @@ def _counted(process: GatewayProcess, request_id: str, identity: Identity, ask: 
             taken = limits.taken(reply)
         if len(reply) > 6 and guess is not None:
             refused = process.line.entered(guess.place, reply[6])
-            return _Counted(caller, guess.catalog, taken, None if refused else guess.place, refused)
+            guess.ticket.taken = taken
+            return _Counted(caller, guess.catalog, taken, guess.ticket, None if refused else guess.place, refused)
         if token is not None and token != taken.account_token:
             before, caller = caller, _fresh(process, hashed, taken.account_token)
             if not taken.allowed and caller.requests_per_minute > before.requests_per_minute:
@@ -142,6 +144,7 @@ class _Guess(NamedTuple):
     """What the line is asked on the strength of what is remembered."""
 
     catalog: Catalog
+    ticket: Ticket
     place: Place
     words: tuple[Word, ...]
 
@@ -161,22 +164,18 @@ def _guess(
         return None
     place = process.line.place(request_id, ticket.ways.home, caller.priority)
     words = process.line.words(place, over=choice.depth(process, ticket))
-    return _Guess(catalog, place, (process.catalog_memory.token, *words))
+    return _Guess(catalog, ticket, place, (process.catalog_memory.token, *words))
 
 
 def _admit(
     process: GatewayProcess, request_id: str, hashed: str, counted: _Counted, ask: Ask, failover: bool
 ) -> Ticket:
-    caller, catalog, taken, place, refused = counted
+    caller, catalog, taken, ticket, place, refused = counted
     if taken is not None and not taken.allowed:
         seconds = max(1, -(-taken.retry_ms // 1000))
         raise RateLimitExceeded(retry_after=seconds, limit=caller.requests_per_minute, seconds=seconds)
-    try:
+    if ticket is None:
         ticket = _ticket(process, request_id, hashed, caller, catalog, taken, ask, failover)
-    except PortalError:
-        if place is not None:  # a price that ended between two looks at the clock
-            process.line.leave(place)
-        raise
     choice.choose(process, ticket, place, refused)
     process.keys_used.add(caller.key_id)
     return ticket

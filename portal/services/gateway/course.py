@@ -117,7 +117,7 @@ class Course:
                     raise NoProvider(retry_after=choice.LOOK_AGAIN_SECONDS) from error
                 continue
             if ticket.location == "cloud":
-                ticket.sent_to_cloud = True
+                ticket.budget_day = None  # used
             exchange = kind(ticket, connection)
             exchange.begun = self.begun
             if ticket.place.trial:
@@ -236,7 +236,7 @@ class Course:
             moved = place is not None and self._repriced(place, "cloud")
         finally:
             if moved:
-                ticket.place, ticket.budget_day, ticket.sent_to_cloud = place, day, False
+                ticket.place, ticket.budget_day = place, day
             else:
                 if place is not None:
                     self.process.line.leave(place)
@@ -246,7 +246,7 @@ class Course:
     def _in_cloud(self, pool: Pool) -> Place | None:
         """At another cloud provider: another call, so another one of the day's budget, unless the first never left."""
         ticket = self.ticket
-        if not pool.servers or not ticket.sent_to_cloud:
+        if not pool.servers or ticket.budget_day is not None:
             return self._entered(pool)
         try:
             day = choice.take_budget(self.process)
@@ -256,7 +256,7 @@ class Course:
         if place is None:
             choice.give_back(self.process, day)
             return None
-        ticket.budget_day, ticket.sent_to_cloud = day, False
+        ticket.budget_day = day
         return place
 
     def _back_home(self) -> bool:
@@ -313,8 +313,7 @@ class Course:
         ticket, exchange = self.ticket, self._exchange
         self._return_connection()
         self._leave("none")
-        if not ticket.sent_to_cloud:
-            self._return_budget()
+        self._return_budget()
         outcome = (exchange.outcome if exchange is not None else "") or ("client_left" if self.left else "")
         outcome = outcome or ("client_left" if exchange is not None else "refused")
         self.cost, self.balance = settle(self.process, ticket, outcome, exchange.reply if exchange else None)
@@ -347,7 +346,7 @@ class Course:
             connection.done()
 
     def _return_budget(self) -> None:
-        """The call never left, or was refused at the cloud's door."""
+        """For a call that never left."""
         day, self.ticket.budget_day = self.ticket.budget_day, None
-        if day is not None and not self.ticket.sent_to_cloud:
+        if day is not None:
             choice.give_back(self.process, day)

@@ -18,6 +18,8 @@ from portal.services.gateway.upstream_refusal import refusal
 
 ERROR_BODY_BYTES = 65_536
 PING = b": ping\n\n"
+TRAILING_SECONDS = 0.05
+"""How long a transport waits for the end of a response when the answer in it is complete."""
 
 
 class Exchange(ABC):

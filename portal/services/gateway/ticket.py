@@ -50,8 +50,7 @@ class Ticket:
     offer: Offer | None = None
     """Who answers it; None while it waits."""
     budget_day: dt.date | None = None
-    """The day whose cloud budget it has taken from."""
-    sent_to_cloud: bool = False
+    """The day whose cloud budget it has taken from for a call that has not left yet."""
     attempts: list[dict[str, Any]] = field(default_factory=list)
     """Servers that failed it, as the usage row tells them."""
     waited: float = 0.0

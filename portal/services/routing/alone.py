@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from portal.services.routing.line import Place
 
-REST_SECONDS = 5
-
 
 class Alone:
     """places: all of this worker's requests, those that got their slots from the store included."""
@@ -115,9 +113,8 @@ class Alone:
         if verdict != "fault":
             return 0
         self._faults[server] += 1
-        if not rest_seconds and self._faults[server] < most_faults:
+        if self._faults[server] < most_faults:
             return 0
         self._faults.pop(server)
-        seconds = rest_seconds or REST_SECONDS
-        self._rests[server] = time.monotonic() + seconds
-        return seconds
+        self._rests[server] = time.monotonic() + rest_seconds
+        return rest_seconds

@@ -221,7 +221,7 @@ class Line:
             blame.account_id, of_one,
         )  # fmt: skip
         if not self._tell(LEAVE, words, partial(self._heard, place.server, blame.reason)):
-            self._left_alone(place, verdict, blame)
+            self._left_alone(place, verdict, blame.reason, rest, of_one)
 
     def _gone(self, place: Place) -> None:
         """Out of the line, and out of the slot that it may have got a moment ago."""
@@ -249,11 +249,11 @@ class Line:
         elif told[0] == 2:
             self._recovered(server)
 
-    def _left_alone(self, place: Place, verdict: str, blame: Blame) -> None:
+    def _left_alone(self, place: Place, verdict: str, reason: str, rest_seconds: int, most_faults: int) -> None:
         self._is_away()
-        seconds = self._alone.left(place, verdict, blame.rest_seconds, FAULTS if blame.sure else FAULTS_OF_ONE)
+        seconds = self._alone.left(place, verdict, rest_seconds, most_faults)
         if seconds:
-            self._rested(place.server, blame.reason, seconds)
+            self._rested(place.server, reason, seconds)
 
     # -- all of them ---------------------------------------------------------------------------------------------------
 
