@@ -11,7 +11,7 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from portal.clock import KUWAIT
-from portal.services import probing, providers
+from portal.services import budget, probing, providers
 from portal.services.probing import Report
 from portal.services.providers import BadProvider, Listing, UnknownProvider
 
@@ -53,6 +53,9 @@ def list_providers() -> None:
         click.echo(("\n" if number else "") + "\n".join(_lines(provider)))
     if not found:
         click.echo("There are none. Add one: flask providers add NAME --url http://…")
+    spent = budget.state(current_app.config["PORTAL"].cloud_daily_limit)
+    back = ": off until midnight, Kuwait time" if spent.exhausted else ""
+    click.echo(f"\nCloud requests today: {spent.used} of {spent.limit}{back}")
 
 
 @group.command()

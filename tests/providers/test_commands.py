@@ -10,7 +10,7 @@ from flask import Flask
 from portal.clock import KUWAIT, utcnow
 from portal.extensions import db
 from portal.models import LanguageModel, ModelOffer, Price, Provider, Setting
-from portal.services import probing
+from portal.services import budget, probing
 from portal.services.catalog import CatalogModel, Reader
 from portal.services.catalog_rows import read_catalog
 from sandbox.process import SandboxProcess
@@ -94,7 +94,7 @@ def test_the_list_tells_all_but_the_key(shop: Flask, sandbox: SandboxProcess) ->
     assert "not asked yet: Qwen3-VL-32B, " in before
     run(shop, "providers", "probe")
     told = said(shop, "providers", "list")
-    ours, cloud = told.split("\n\n")
+    ours, cloud, spent = told.split("\n\n")
     assert f"ollama-1  (ollama, local)  {sandbox.ollama_url}" in ours
     assert "enabled, up since " in ours
     assert "version 0.33.0" in ours
@@ -104,7 +104,17 @@ def test_the_list_tells_all_but_the_key(shop: Flask, sandbox: SandboxProcess) ->
     assert ": it answers with status 500" in cloud
     assert "3 slots, weight 1, key in OLLAMA_CLOUD_API_KEY, set" in cloud
     assert "qwen3.5:cloud as qwen3.5" in cloud
+    assert spent.strip() == "Cloud requests today: 0 of 500"
     assert KEY not in told + before
+
+
+def test_the_list_tells_how_much_of_the_clouds_day_is_used(shop: Flask, make_app: MakeApp, sqlite_url: str) -> None:
+    """CLOUD-01, CLOUD-02: counted, and off when the day's requests are used."""
+    with shop.app_context():
+        assert budget.take(500) is not None
+    assert "Cloud requests today: 1 of 500\n" in said(shop, "providers", "list")
+    small = make_app(sqlite_url, CLOUD_DAILY_LIMIT=1)
+    assert "Cloud requests today: 1 of 1: off until midnight, Kuwait time" in said(small, "providers", "list")
 
 
 def test_a_missing_key_and_a_missing_price_are_told(make_app: MakeApp, sqlite_url: str) -> None:
