@@ -163,6 +163,22 @@ def _refusal(caller: Asker, model: CatalogModel) -> type[PortalError] | None:
     return None
 
 
+class Mover(Asker, Protocol):
+    """Whose requests might move."""
+
+    @property
+    def failover(self) -> bool: ...
+
+
+def may_move(caller: Mover, model: CatalogModel) -> bool:
+    """Whether this caller's requests may go to the model's cloud twin while our own servers are busy. Nobody else
+    decides it; a single request may ask for less."""
+    if not caller.failover or caller.local_only or model.location != "local":
+        return False
+    now = utcnow()
+    return any(offer.rates(now) is not None for offer in model.twin)
+
+
 class CatalogMemory:
     """What one worker remembers of the catalogue, and under which token."""
 

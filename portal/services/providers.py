@@ -113,7 +113,9 @@ def add(
     weight: int = 1,
     location: str = "",
 ) -> None:
-    """Add a provider, enabled and without models. location: by default the cloud for Ollama's cloud, else here.
+    """Add a provider, enabled and without models. location: by default the cloud for Ollama's cloud and here for Ollama.
+    An OpenAI-compatible one may be anywhere, so it must be said: a stranger's taken for ours would be sent what
+    customers keep on our servers.
 
     Raises BadProvider; commits.
     """
@@ -123,6 +125,8 @@ def add(
         raise BadProvider(f"The kind must be one of {', '.join(KINDS)}")
     if db.session.scalar(sa.select(Provider.id).where(Provider.name == name)) is not None:
         raise BadProvider(f"There is a provider {name} already")
+    if kind == "openai-compatible" and not location:
+        raise BadProvider("Say where it is: local (your own machines) or cloud (somebody else's)")
     location = location or ("cloud" if kind == "ollama-cloud" else "local")
     if kind == "ollama-cloud":
         key_variable = key_variable or CLOUD_KEY

@@ -248,6 +248,7 @@ def test_behind_another_address_nothing_is_known_any_more(shop: Flask) -> None:
     (("add", "g" * 61, "--url", "http://x"), "small letters, digits and hyphens"),
     (("add", "ollama-1", "--url", "http://x"), "There is a provider ollama-1 already"),
     (("add", "gpu"), "It needs an address"),
+    (("add", "vllm", "--kind", "openai-compatible", "--url", "http://x"), "Say where it is"),
     (("add", "gpu", "--url", "ftp://x"), "http(s)://host"),
     (("add", "gpu", "--url", "http://"), "http(s)://host"),
     (("add", "gpu", "--url", "http://x:99999"), "http(s)://host"),

@@ -291,7 +291,7 @@ def test_a_server_of_openais_dialect_is_asked_in_it(shop: Flask, sandbox: Sandbo
     """GW-01: vLLM and llama-server know no `/api`."""
     with saying(answer(b'{"data":[{"id":"meta/Llama-3.2-3B","max_model_len":16384}]}')) as server:
         with shop.app_context():
-            providers.add("vllm", kind="openai-compatible", url=server.url)
+            providers.add("vllm", kind="openai-compatible", url=server.url, location="local")
             providers.offer("vllm", MODEL, "meta/llama-3.2-3b")
             providers.offer("vllm", "smollm2:135m")
         report = probe(shop, "vllm")["vllm"]

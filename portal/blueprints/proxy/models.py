@@ -10,13 +10,12 @@ from flask.typing import ResponseReturnValue
 
 from portal import money
 from portal.blueprints.proxy import bp
-from portal.clock import utcnow
 from portal.errors import NotFound, ScopeMissing
 from portal.extensions import db
 from portal.models import Usage
 from portal.services import callers
 from portal.services.callers import Caller
-from portal.services.catalog import CatalogModel
+from portal.services.catalog import CatalogModel, may_move
 from portal.services.catalog_rows import read_catalog
 
 log = logging.getLogger("portal.requests")
@@ -108,11 +107,5 @@ def _told(model: CatalogModel, caller: Caller) -> dict[str, object]:
         "max_output_tokens": model.answer_tokens,
         "capabilities": sorted(model.capabilities),
         "location": model.location,
-        "cloud_twin": _may_move(model, caller),
+        "cloud_twin": may_move(caller, model),
     }
-
-
-def _may_move(model: CatalogModel, caller: Caller) -> bool:
-    """Whether a request of this caller may go to the model's cloud twin while our own servers are busy."""
-    allowed = caller.failover and not caller.local_only and model.location == "local"
-    return allowed and any(offer.rates(utcnow()) is not None for offer in model.twin)

@@ -14,7 +14,7 @@ from portal.errors import LimiterUnavailable, PortalError, RateLimitExceeded, Sc
 from portal.pipeline import Script, StoreAway, Word
 from portal.services import callers, limits
 from portal.services.callers import Caller
-from portal.services.catalog import Catalog, CatalogModel
+from portal.services.catalog import Catalog, CatalogModel, may_move
 from portal.services.catalog_rows import read_catalog
 from portal.services.gateway import choice
 from portal.services.gateway.ask import Ask, read_ask
@@ -207,7 +207,7 @@ def _ticket(
         home_bound=min(ask.prompt_bound, max(model.context_tokens, ask.prompt_estimate)),
         limit=model.answer_tokens if ask.limit is None else min(ask.limit, model.context_tokens),
         taken=taken,
-        may_fail_over=failover and caller.failover and not caller.local_only and bool(ways.twin.servers),
+        may_fail_over=failover and bool(ways.twin.servers) and may_move(caller, model),
         location=model.location,
     )
 
