@@ -113,10 +113,10 @@ def add(
     weight: int = 1,
     location: str = "",
 ) -> None:
-    """Add a provider, enabled and without models. location: by default the cloud for Ollama's cloud and here for Ollama.
-    An OpenAI-compatible one may be anywhere, so it must be said: a stranger's taken for ours would be sent what
-    customers keep on our servers.
+    """Add a provider, enabled and without models. location: by default the cloud for Ollama's cloud, here for Ollama.
 
+    An OpenAI-compatible one may be anywhere, so that must be said: a stranger's taken for ours would be sent what
+    customers keep on our servers.
     Raises BadProvider; commits.
     """
     if _NAME.fullmatch(name) is None:
