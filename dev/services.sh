@@ -20,12 +20,13 @@ need redis-server redis-server valkey-server
 need chromium chromium
 need chromium-driver chromedriver
 need nginx nginx
+need fail2ban fail2ban-server
 need libgomp1 '/usr/lib/*/libgomp.so.1' '/lib/*/libgomp.so.1'
 need fonts-noto-core '/usr/share/fonts/truetype/noto/NotoSansArabic-Regular.ttf'
 need util-linux setpriv
 
 if [ ${#wanted[@]} -eq 0 ]; then
-  echo "· Services: all installed (MariaDB, PostgreSQL, Redis, Chromium, nginx, fonts)"
+  echo "· Services: all installed (MariaDB, PostgreSQL, Redis, Chromium, nginx, fail2ban, fonts)"
   exit 0
 fi
 if ! command -v apt-get >/dev/null; then
@@ -64,7 +65,7 @@ echo "· Services: installing ${wanted[*]}"
 apt update
 apt install -y --no-install-recommends "${wanted[@]}"
 if [ -d /run/systemd/system ]; then
-  for unit in mariadb postgresql redis-server nginx; do
+  for unit in mariadb postgresql redis-server nginx fail2ban; do
     case " ${wanted[*]} " in *" $unit"*) "${as_root[@]}" systemctl disable --quiet "$unit" 2>/dev/null || true ;; esac
   done
 fi
