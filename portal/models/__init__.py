@@ -2,15 +2,22 @@
 
 from portal.models.account import Account, Membership, User, UserSession
 from portal.models.api_key import ApiKey
+from portal.models.ban import Ban
 from portal.models.base import Base
 from portal.models.budget import CloudDay
 from portal.models.catalog import LanguageModel, ModelOffer, Pack, Plan, Price, Provider
-from portal.models.event import Event
+from portal.models.code import Allowance, OneTimeCode
+from portal.models.event import Event, EventStep
 from portal.models.gateway import GatewayProcess, Usage
+from portal.models.job import ScheduledJob
 from portal.models.ledger import LedgerEntry, Wallet
+from portal.models.notification import Delivery, MessageTemplate, Notification, OptOut
 from portal.models.setting import Setting
+from portal.models.subscription import Subscription
 
 __all__ = [
-    "Account", "ApiKey", "Base", "CloudDay", "Event", "GatewayProcess", "LanguageModel", "LedgerEntry", "Membership",
-    "ModelOffer", "Pack", "Plan", "Price", "Provider", "Setting", "Usage", "User", "UserSession", "Wallet",
+    "Account", "Allowance", "ApiKey", "Ban", "Base", "CloudDay", "Delivery", "Event", "EventStep", "GatewayProcess",
+    "LanguageModel", "LedgerEntry", "Membership", "MessageTemplate", "ModelOffer", "Notification", "OneTimeCode",
+    "OptOut", "Pack", "Plan", "Price", "Provider", "ScheduledJob", "Setting", "Subscription", "Usage", "User",
+    "UserSession", "Wallet",
 ]  # fmt: skip

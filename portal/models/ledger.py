@@ -33,6 +33,8 @@ class Wallet(Base):
     """The balance right after the latest credit; "20 % left" is measured against it."""
     seq: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     """The number of the latest entry."""
+    credited_seq: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    """The number of the latest credit: with each a warning about what is left may be told anew."""
 
     @property
     def available(self) -> int:
