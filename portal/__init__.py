@@ -15,7 +15,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises SettingsError when one is wrong; opens no connection.
     """
     settings = settings or load_settings()
-    logs.configure()
+    logs.configure(settings.auth_log)
     app = Flask(
         "portal", instance_path=str(settings.instance_dir), static_folder="static/dist", static_url_path="/static"
     )

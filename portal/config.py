@@ -49,6 +49,7 @@ class Settings:
     admin_password: str
     admin_phones: tuple[str, ...]
     hook_token: str
+    auth_log: Path
     queue_limit: int
     queue_length: int
     queue_seconds: int
@@ -112,6 +113,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, instance_dir: Pat
         admin_password=reader.secret("ADMIN_PASSWORD", False, minimum=12 if production else 8),
         admin_phones=reader.phones("ADMIN_PHONES"),
         hook_token=reader.secret("HOOK_TOKEN", False, minimum=16),
+        auth_log=reader.log_file("AUTH_LOG", instance, "logs/auth.log", must_work=production),
         queue_length=reader.number("QUEUE_LENGTH", 100, 0, 10_000),
         queue_seconds=reader.number("QUEUE_SECONDS", 120, 1, 3600),
         queue_limit=reader.number("QUEUE_LIMIT", 3, 0, 10_000),
@@ -217,6 +219,21 @@ class _Reader:
         elif required and (value == "development-only-key-never-for-production" or len(set(value)) < 8):
             self.wrong(name, "is too weak; make one with: python -c 'import secrets; print(secrets.token_urlsafe(48))'")
         return value
+
+    def log_file(self, name: str, folder: Path, default: str, *, must_work: bool) -> Path:
+        """A file that we append to; relative to `folder`. must_work: one that was asked for and can't be is wrong.
+
+        A portal that went on without it would look guarded and be open: fail2ban would read an old file for ever.
+        """
+        path = folder / self.text(name, default)
+        if must_work and self.text(name, ""):
+            if path.is_dir():
+                self.wrong(name, f"{path} is a folder; name a file in it")
+            elif not path.parent.is_dir():
+                self.wrong(name, f"{path} can't be written: there is no folder {path.parent}")
+            elif not os.access(path if path.exists() else path.parent, os.W_OK):
+                self.wrong(name, f"{path} can't be written by this user; deploy/fail2ban/README.md says how it can")
+        return path
 
     def phones(self, name: str) -> tuple[str, ...]:
         values = tuple(p.strip() for p in self.text(name, "").split(",") if p.strip())

@@ -1,17 +1,23 @@
 """Logs: one JSON object a line, with the request id, and without secrets.
 
 Redaction is by shape as well as by name: a key or token that slips into a message is masked before it is written.
-Sign-in failures go to the logger `portal.auth`.
+What goes to the logger `portal.auth` is also written to a file for fail2ban (`AuthFile`), as plain anchored lines that
+`deploy/fail2ban/` reads.
 """
 
 import contextvars
 import datetime as dt
 import logging
+import logging.handlers
+import os
 import re
 import sys
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import msgspec
+
+from portal.clock import KUWAIT
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 
@@ -75,11 +81,117 @@ def write(logger: str, event: str, fields: dict[str, Any]) -> None:
     sys.stderr.write(_encode(line).decode() + "\n")
 
 
-def configure(level: str = "INFO") -> None:
-    """Send everything to standard error as JSON lines. Safe to call twice."""
+class AuthLines(logging.Formatter):
+    """`2026-11-21T07:30:00+03:00 portal.auth WARNING auth_failure ip=203.0.113.9 reason=bad_password email=x@y.z`
+
+    fail2ban bans the address it finds in such a line. An e-mail with a line break or with ` ip=198.51.100.1` in it once
+    banned a stranger: so whatever is an argument of the record becomes one word of printable ASCII here, whoever logs.
+    """
+
+    LONGEST = 256
+    """Characters of one word: a whole line stays far below the 4 KB that are written in one piece."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = dt.datetime.fromtimestamp(record.created, KUWAIT).isoformat(timespec="seconds")
+        args = record.args
+        if isinstance(args, dict):
+            said = record.msg % {name: self.word(value) for name, value in args.items()}
+        else:
+            said = str(record.msg) % tuple(self.word(value) for value in args) if args else str(record.msg)
+        return f"{time} {record.name} {record.levelname} {self.escaped(said)}"
+
+    def word(self, value: Any) -> Any:
+        """A value as it may stand in a line: numbers as they are, all else without spaces, cut, secrets masked."""
+        if isinstance(value, (int, float)):
+            return value
+        return self.escaped(redact(str(value)[: self.LONGEST])).replace(" ", "\\x20")
+
+    @staticmethod
+    def escaped(text: str) -> str:
+        """Printable ASCII alone: an Arabic letter is a decoding error to a fail2ban that runs in the C locale."""
+        ascii_only = text.encode("ascii", "backslashreplace").decode()
+        return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in ascii_only)
+
+
+class AuthFile(logging.handlers.WatchedFileHandler):
+    """The file that fail2ban reads. All workers of a host append to it; when it was rotated, each opens the new one.
+
+    A full disk never becomes a failed sign-in; it is told on standard error, once for as long as it lasts.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="ascii", delay=True)
+        self.setFormatter(AuthLines())
+        self._told = False
+        self._trouble: OSError | None = None
+
+    def prepare(self) -> None:
+        """Create the file where it is missing: without it the whole fail2ban server of a host does not start."""
+        path = Path(self.baseFilename)
+        try:
+            missing = [p for p in (path, *path.parents) if not p.exists()]
+            for made in reversed(missing):
+                if made == path:
+                    self._open().close()
+                else:
+                    made.mkdir(mode=0o700, exist_ok=True)
+                if os.geteuid() == 0:  # `flask seed` as root left a file that the web process could not write to
+                    owner = made.parent.stat()
+                    os.chown(made, owner.st_uid, owner.st_gid)
+            if not os.access(path, os.W_OK):
+                raise PermissionError(f"{path} is not ours to write")
+        except OSError as error:
+            self._tell(error)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._trouble = None
+        try:
+            super().emit(record)
+        except OSError as error:  # opening it again; what fails while writing comes to handleError
+            self._trouble = error
+        if self._trouble is None:
+            self._told = False
+        else:
+            self._tell(self._trouble)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's own name)
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self._trouble = error
+        else:
+            super().handleError(record)
+
+    def _open(self) -> IO[str]:  # type: ignore[override]
+        # It names people: for its owner, and a group of the operator's choice. O_APPEND: no line overwrites another's.
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        return os.fdopen(descriptor, "a", encoding=self.encoding)
+
+    def _tell(self, error: OSError) -> None:
+        if not self._told:
+            self._told = True
+            logging.getLogger("portal.logs").error(
+                "AUTH_LOG can't be written: fail2ban sees no failed sign-in",
+                extra={"file": self.baseFilename, "error": str(error)},
+            )
+
+
+def configure(auth_log: Path | None = None, level: str = "INFO") -> None:
+    """Send everything to standard error as JSON lines, and what `portal.auth` says to a file too. Safe to call twice.
+
+    auth_log: the file for fail2ban, created where it is missing; None for none. A file that can't be written is an
+    error line, not a refusal (that is `config`'s, where it was asked for).
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     root = logging.getLogger("portal")
     root.handlers[:] = [handler]
     root.setLevel(level)
     root.propagate = False
+    auth = logging.getLogger("portal.auth")
+    for old in [h for h in auth.handlers if isinstance(h, AuthFile)]:
+        auth.removeHandler(old)
+        old.close()
+    if auth_log is not None:
+        file = AuthFile(auth_log)
+        file.prepare()
+        auth.addHandler(file)
