@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import gevent
 
 from .ollama import OllamaCloud, OllamaServer
+from .whatsapp import Webhook, WhatsApp
 from .wire import Exchange, Server
 
 
@@ -34,7 +35,8 @@ def outsides(options: argparse.Namespace, engine: Any) -> list[Outside]:
         for at, name in enumerate(options.ollama or ["ollama"])
     ]
     clouds = [OllamaCloud("/" + name.strip("/")) for name in options.cloud or ["ollama-cloud"]]
-    return [*servers, *clouds]
+    phones = [WhatsApp("/" + name.strip("/"), options.whatsapp_webhook) for name in options.whatsapp or ["whatsapp"]]
+    return [*servers, *clouds, *phones]
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -51,8 +53,16 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--ollama", action="append", metavar="NAME", help="an Ollama server under /NAME; may be repeated"
     )
     parser.add_argument("--cloud", action="append", metavar="NAME", help="an Ollama cloud under /NAME; may be repeated")
+    parser.add_argument("--whatsapp", action="append", metavar="NAME", help="a WhatsApp API and its inbox under /NAME")
+    parser.add_argument("--whatsapp-webhook", type=_webhook, metavar="URL", help="hears of every message")
     parser.add_argument("--until-stdin-ends", action="store_true", help="stop when whoever started this is gone")
     return parser.parse_args(arguments)
+
+
+def _webhook(url: str) -> str:
+    if not Webhook.possible(url):
+        raise argparse.ArgumentTypeError(f"{url!r} is no address that begins with http://")
+    return url
 
 
 def _watch_stdin(stop: Any) -> None:

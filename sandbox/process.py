@@ -36,7 +36,8 @@ class SandboxError(RuntimeError):
 class SandboxProcess:
     """Starts `python -m sandbox`; stops it by its pid. Any number of them may run beside each other.
 
-    `servers` are the names of the simulated Ollama servers, `clouds` those of Ollama's cloud.
+    `servers` are the names of the simulated Ollama servers, `clouds` those of Ollama's cloud, `phones` those of
+    WhatsApp accounts; `whatsapp_webhook` is an address that hears of every message from the start.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class SandboxProcess:
         slots: int = 1,
         servers: tuple[str, ...] = ("ollama",),
         clouds: tuple[str, ...] = ("ollama-cloud",),
+        phones: tuple[str, ...] = ("whatsapp",),
+        whatsapp_webhook: str = "",
         wait_s: float = 30,
     ) -> None:
-        self.servers, self.clouds = servers, clouds
+        self.servers, self.clouds, self.phones = servers, clouds, phones
         self._wait_s = wait_s
         self._port = port
         self._arguments = ["--model", model, "--slots", str(slots), "--until-stdin-ends"]
@@ -57,6 +60,10 @@ class SandboxProcess:
             self._arguments += ["--ollama", name]
         for name in clouds:
             self._arguments += ["--cloud", name]
+        for name in phones:
+            self._arguments += ["--whatsapp", name]
+        if whatsapp_webhook:
+            self._arguments += ["--whatsapp-webhook", whatsapp_webhook]
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
@@ -151,6 +158,11 @@ class SandboxProcess:
         """Where the first simulated cloud lives; what OLLAMA_CLOUD_URL wants. Its key is `sandbox`."""
         return self.server_url(self.clouds[0])
 
+    @property
+    def whatsapp_url(self) -> str:
+        """Where the first simulated WhatsApp API lives; what RESAYIL_API_URL wants. Its key is `sandbox`."""
+        return f"{self.server_url(self.phones[0])}/v1"
+
     def server_url(self, name: str) -> str:
         return f"{self.url}/{name}"
 
@@ -159,10 +171,12 @@ class SandboxProcess:
     def control(self, model: str | None = None, *, server: str | None = None, **knobs: Any) -> dict[str, Any]:
         """Turn knobs for the server, or for one model; returns the state. See sandbox/README.md for the names."""
         body = knobs if model is None else {"model": model, **knobs}
-        return self._call("POST", "__control", server, body)
+        now: dict[str, Any] = self._call("POST", "__control", server, body)
+        return now
 
     def state(self, *, server: str | None = None) -> dict[str, Any]:
-        return self._call("GET", "__control", server)
+        now: dict[str, Any] = self._call("GET", "__control", server)
+        return now
 
     def next(self, *requests: dict[str, Any], model: str | None = None, server: str | None = None) -> dict[str, Any]:
         """Knobs for the next requests, one dict each."""
@@ -173,8 +187,8 @@ class SandboxProcess:
         self.control(server=server, release=True)
 
     def reset(self, *, server: str | None = None) -> None:
-        """Everything as at the start: knobs, models, journal, memory, holds. All servers, clouds too, or the one."""
-        for name in [server] if server else (*self.servers, *self.clouds):
+        """Everything as at the start: knobs, models, journal, memory, holds. All servers, or the one."""
+        for name in [server] if server else (*self.servers, *self.clouds, *self.phones):
             self._call("DELETE", "__control", name)
 
     def requests(
@@ -188,6 +202,13 @@ class SandboxProcess:
     def chats(self, *, server: str | None = None) -> list[dict[str, Any]]:
         """Requests for `/v1/chat/completions`, oldest first."""
         return self.requests(path="/v1/chat/completions", server=server)
+
+    def messages(self, phone: str | None = None, *, server: str | None = None) -> list[dict[str, Any]]:
+        """Every message that WhatsApp has accepted, oldest first, optionally of one phone: id, phone, message,
+        reference, at (epoch seconds), status, deliveryStatus and more."""
+        query = "?" + urlencode({"phone": phone}) if phone else ""
+        found: list[dict[str, Any]] = self._call("GET", "__messages" + query, server or self.phones[0])
+        return found
 
     def counters(self, *, server: str | None = None) -> dict[str, int]:
         found: dict[str, int] = self._call("GET", "__requests?last=1", server)["counters"]
@@ -211,13 +232,12 @@ class SandboxProcess:
                 )
             time.sleep(0.01)
 
-    def _call(self, method: str, path: str, server: str | None, body: Any = None) -> dict[str, Any]:
+    def _call(self, method: str, path: str, server: str | None, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         url = f"{self.server_url(server or self.servers[0])}/{path}"
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-                found: dict[str, Any] = json.load(answer)
-                return found
+                return json.load(answer)
         except urllib.error.HTTPError as error:
             raise SandboxError(json.load(error)["error"]) from None

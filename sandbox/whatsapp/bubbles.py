@@ -1,0 +1,58 @@
+"""A message's text as a phone draws it: WhatsApp's marks, links, paragraphs of either direction, a code in large.
+
+Everything is escaped here and nowhere else; the rest of the page takes what this file gives as HTML.
+"""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+_LINK = re.compile(r"https?://[^\s<>\"]+", re.IGNORECASE)
+_TRAILING = ".,;:!?)]}'*_~،؛؟»"
+# As on the phone: the marks stand at the edges of words, what is between them neither begins nor ends with a space.
+_MARKS = tuple(
+    (re.compile(rf"(?<![^\W_]){re.escape(mark)}(?=\S)([^\n{re.escape(mark[0])}]*?\S){re.escape(mark)}(?![^\W_])"), tag)
+    for mark, tag in (("```", "code"), ("*", "strong"), ("_", "em"), ("~", "s"))
+)
+_CODE = re.compile(r"(?<![^\W_])(?<![0-9][.,/:-])(?<![+#])[0-9]{6}(?![^\W_])(?![.,/:-][0-9])")
+
+
+def paragraphs(text: str) -> str:
+    """The text as `<p dir="auto">`, one a paragraph: an Arabic one runs right to left, an English one does not."""
+    parts = re.split(r"\n\s*\n", text.replace("\r\n", "\n").strip("\n"))
+    return "".join(f'<p dir="auto">{_lines(part)}</p>' for part in parts)
+
+
+def _lines(text: str) -> str:
+    html, at = [], 0
+    for match in _LINK.finditer(text):
+        url = match.group().rstrip(_TRAILING)
+        html += [_marked(text[at : match.start()]), _link(url)]
+        at = match.start() + len(url)
+    html.append(_marked(text[at:]))
+    return "".join(html).replace("\n", "<br>")
+
+
+def _link(url: str) -> str:
+    safe = escape(url)
+    return f'<a href="{safe}" target="_blank" rel="noopener noreferrer">{safe}</a>'
+
+
+def _marked(text: str) -> str:
+    html = escape(text)
+    for pattern, tag in _MARKS:
+        html = pattern.sub(rf"<{tag}>\1</{tag}>", html)
+    return html
+
+
+def preview(text: str) -> str:
+    """The first line that says something, without marks, for the list of phones."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return escape(re.sub(r"(?<![^\W_])[*_~]|[*_~](?![^\W_])", "", line)[:90])
+
+
+def lone_code(text: str) -> str | None:
+    """The six digits of a one-time code, when the text holds one and no second; addresses and amounts do not count."""
+    found = set(_CODE.findall(_LINK.sub(" ", text)))
+    return found.pop() if len(found) == 1 else None
