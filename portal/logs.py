@@ -7,13 +7,13 @@ What goes to the logger `portal.auth` is also written to a file for fail2ban (`A
 
 import contextvars
 import datetime as dt
+import errno
 import logging
-import logging.handlers
 import os
 import re
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
@@ -113,65 +113,78 @@ class AuthLines(logging.Formatter):
         return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in ascii_only)
 
 
-class AuthFile(logging.handlers.WatchedFileHandler):
+class AuthFile(logging.Handler):
     """The file that fail2ban reads. All workers of a host append to it; when it was rotated, each opens the new one.
 
     A full disk never becomes a failed sign-in; it is told on standard error, once for as long as it lasts.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, encoding="ascii", delay=True)
+        super().__init__()
         self.setFormatter(AuthLines())
+        self.path = path
+        self._descriptor: int | None = None
         self._told = False
-        self._trouble: OSError | None = None
 
     def prepare(self) -> None:
         """Create the file where it is missing: without it the whole fail2ban server of a host does not start."""
-        path = Path(self.baseFilename)
         try:
-            missing = [p for p in (path, *path.parents) if not p.exists()]
+            missing = [p for p in (self.path, *self.path.parents) if not p.exists()]
             for made in reversed(missing):
-                if made == path:
-                    self._open().close()
+                if made == self.path:
+                    os.close(self._open())
                 else:
                     made.mkdir(mode=0o700, exist_ok=True)
                 if os.geteuid() == 0:  # `flask seed` as root left a file that the web process could not write to
                     owner = made.parent.stat()
                     os.chown(made, owner.st_uid, owner.st_gid)
-            if not os.access(path, os.W_OK):
-                raise PermissionError(f"{path} is not ours to write")
+            if not os.access(self.path, os.W_OK):
+                raise PermissionError(f"{self.path} is not ours to write")
         except OSError as error:
             self._tell(error)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._trouble = None
         try:
-            super().emit(record)
-        except OSError as error:  # opening it again; what fails while writing comes to handleError
-            self._trouble = error
-        if self._trouble is None:
+            line = self.format(record).encode("ascii") + b"\n"
+            # One write for the whole line, past every buffer: other workers append between two of them.
+            if os.write(self._current(), line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._told = False
-        else:
-            self._tell(self._trouble)
+        except OSError as error:
+            self._tell(error)
+        except Exception:  # noqa: BLE001  (logging's own way with a call that is wrong)
+            self.handleError(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's own name)
-        error = sys.exc_info()[1]
-        if isinstance(error, OSError):
-            self._trouble = error
-        else:
-            super().handleError(record)
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        super().close()
 
-    def _open(self) -> IO[str]:  # type: ignore[override]
+    def _current(self) -> int:
+        """The descriptor of what lies under our path at this moment: logrotate moves the old file away."""
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            there = None
+        if self._descriptor is not None:
+            if there is not None and os.path.samestat(there, os.fstat(self._descriptor)):
+                return self._descriptor
+            os.close(self._descriptor)
+            self._descriptor = None
+        self._descriptor = self._open()
+        return self._descriptor
+
+    def _open(self) -> int:
         # It names people: for its owner, and a group of the operator's choice. O_APPEND: no line overwrites another's.
-        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        return os.fdopen(descriptor, "a", encoding=self.encoding)
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
     def _tell(self, error: OSError) -> None:
         if not self._told:
             self._told = True
             logging.getLogger("portal.logs").error(
                 "AUTH_LOG can't be written: fail2ban sees no failed sign-in",
-                extra={"file": self.baseFilename, "error": str(error)},
+                extra={"file": str(self.path), "error": str(error)},
             )
 
 
