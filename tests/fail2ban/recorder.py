@@ -1,4 +1,4 @@
-"""The portal's hook as the action sees it: a little HTTP server that writes down what it is told, and fails on demand."""
+"""The portal's hook as the action sees it: a little server that writes down what it is told, and fails on demand."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +17,10 @@ class Recorder:
         self.refused: list[dict[str, str]] = []
         self.status = 204
         self.location = ""
+        self.open = threading.Event()
+        """Cleared, the answer waits: time to look at who is asking."""
+        self.open.set()
+        self.asked = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.server.server_port}/webhooks/fail2ban"
         self._thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -28,6 +32,7 @@ class Recorder:
         return self._of(event)
 
     def close(self) -> None:
+        self.open.set()
         self.server.shutdown()
         self.server.server_close()
         self._thread.join()
@@ -41,6 +46,8 @@ def _handler(recorder: Recorder) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
             form = dict(parse_qsl(body, keep_blank_values=True, strict_parsing=True))
+            recorder.asked.set()
+            recorder.open.wait(10)
             right = (
                 self.headers.get("Authorization") == f"Bearer {recorder.token}" and self.path == "/webhooks/fail2ban"
             )
