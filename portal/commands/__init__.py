@@ -8,7 +8,7 @@ from flask import Flask, current_app
 from flask_babel import force_locale
 
 from portal import money
-from portal.commands import prices, providers
+from portal.commands import messages, prices, providers
 from portal.extensions import db
 from portal.ids import new_id
 from portal.models import Account, User
@@ -18,7 +18,7 @@ from portal.services.gateway import sweep as sweeping
 
 def init_app(app: Flask) -> None:
     own = (seed, ledger_check, create_admin, create_key, credit, sweep, scheduler)
-    for command in (*own, providers.group, prices.prices, prices.setting):
+    for command in (*own, providers.group, prices.prices, prices.setting, messages.group):
         app.cli.add_command(command)
 
 

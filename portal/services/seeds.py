@@ -1,4 +1,4 @@
-"""The rows a new portal starts with: plans, packs, models and their prices, providers, the administrator.
+"""The rows a new portal starts with: plans, packs, models, prices, providers, messages, the administrator.
 
 Each row is seeded once in a portal's life and remembered (`Setting` "seeded"): running it again adds only what a newer
 release brings, and neither overwrites what an operator edited nor brings back what one deleted.
@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from portal.config import Settings
 from portal.extensions import db
 from portal.freshness import changing
-from portal.models import LanguageModel, ModelOffer, Pack, Plan, Price, Provider, Setting
+from portal.models import LanguageModel, MessageTemplate, ModelOffer, Pack, Plan, Price, Provider, Setting
+from portal.services.notifications import wording
 
 K = 1000  # milli-credits in a credit
 ONCE = 1_000_000  # the 1× rate: milli-credits for a million tokens
@@ -137,6 +138,9 @@ def seed(settings: Settings) -> list[str]:
         once(f"offers {name}", _offers, name)
     for model_name, upstream_name in TWINS:
         once(f"twin {model_name}", _twin, model_name, upstream_name)
+    for kind, words in wording.TEXTS.items():
+        for language in words:
+            once(f"message {kind} {language}", _message, kind, language)
 
     if record is None:
         db.session.add(Setting(name="seeded", value=sorted(done | set(added))))
@@ -192,6 +196,13 @@ def _twin(model_name: str, upstream_name: str) -> None:
     prices = sa.select(Price.id).where(Price.model_id == model.id, Price.provider == CLOUD).limit(1)
     if db.session.scalar(prices) is None:
         db.session.add(Price(model_id=model.id, provider=CLOUD, rate_in=TWICE, rate_out=TWICE))
+
+
+def _message(kind: str, language: str) -> None:
+    """The release's own words. What staff wrote before they were seeded is a later version, and speaks."""
+    words = wording.TEXTS[kind][language]
+    row = MessageTemplate(kind=kind, language=language, version=wording.OWN, title=words.title, body=words.body)
+    db.session.add(row)
 
 
 def _found(row: type[Row], name: str) -> Row | None:

@@ -113,7 +113,7 @@ Follow your balance and usage here:
             "اشتراكك يقترب من الانتهاء",
             """\
 الباقة: {plan}
-تنتهي في: {expires}
+ينتهي الاشتراك في: {expires}
 جدّد قبل هذا الموعد لتحتفظ بنماذج باقتك وحدودها، وتُضاف المدة الجديدة إلى ما بقي من مدتك.
 إن لم تجدّد، عاد حسابك إلى المستوى المجاني، وبقي رصيدك صالحًا للاستخدام. للتجديد:
 {link}""",
@@ -133,7 +133,7 @@ If you do not renew, your account moves to the free level, and your credit stays
             "انتهى اشتراكك",
             """\
 الباقة: {plan}
-انتهت في: {expires}
+انتهى الاشتراك في: {expires}
 أصبح حسابك على المستوى المجاني، بنماذجه وحدوده. ويبقى رصيدك صالحًا للاستخدام.
 يمكنك الاشتراك من جديد متى شئت:
 {link}""",
@@ -156,7 +156,7 @@ You can subscribe again at any time:
 {code}
 مدة صلاحيته بالدقائق: {minutes}
 لا تُطلع عليه أحدًا؛ لن يطلبه منك موظفونا أبدًا.
-إن لم تكن أنت من طلبه، فتجاهل هذه الرسالة، ولا تُعطِ الرمز لأحد.""",
+إن لم تكن أنت من طلبه، فتجاهل هذه الرسالة؛ لا يحدث شيء من دون الرمز.""",
         ),
         "en": Wording(
             "Verification code",
@@ -165,7 +165,7 @@ This is your LLM Portal verification code:
 {code}
 Minutes until it expires: {minutes}
 Never share it with anyone; our staff will never ask you for it.
-If it was not you who asked for it, ignore this message and give the code to nobody.""",
+If it was not you who asked for it, ignore this message: nothing happens without the code.""",
         ),
     },
     "password_changed": {

@@ -63,7 +63,7 @@ To raise the limit in the settings:
 Address: {address}
 Rule (jail): {jail}
 Failed attempts: {failures}
-Nothing is to be done if it is a stranger's. If it belongs to a customer you know, lift the ban on the server.
+A stranger's needs nothing from you. If it belongs to a customer you know, lift the ban on the server.
 Banned addresses:
 {link}""",
         ),
