@@ -131,6 +131,27 @@ def test_a_ban_that_the_portal_missed_is_told_by_the_next_sync(
     assert (done.returncode, "no-such-jail" in done.stderr) == (1, True)
 
 
+def test_a_restart_of_fail2ban_is_no_news(
+    hook: Recorder, hook_settings: Callable[..., Path], start_fail2ban: StartFail2Ban, auth_log: Path
+) -> None:
+    """NOTIF-09: it told the portal that everybody was let go, and then nothing of their being shut out again."""
+    auth_log.touch()
+    fail2ban = start_fail2ban(auth_log, hook_settings(hook.url))
+    fail2ban.client("set", JAIL, "banip", GUESSER)
+    [ban] = hook.wait_for("ban")
+    fail2ban.stop()
+    fail2ban.start()
+    eventually(lambda: fail2ban.banned() == {GUESSER}, "it is banned again")
+    fail2ban.client(
+        "set", JAIL, "banip", "2001:db8::7"
+    )  # actions run in their order: by now the restored one has had its
+    assert [form["ip"] for form in hook.wait_for("ban", 2)] == [GUESSER, "2001:db8::7"]
+    portal_ban(hook_settings(hook.url), "--config", str(fail2ban.folder), "sync", JAIL)
+    again = [form for form in hook.told if form["ip"] == GUESSER]
+    assert [form["event"] for form in again] == ["ban", "ban"], "no unban in between"
+    assert again[1]["time"] == ban["time"], "the portal knows this one"
+
+
 def test_a_log_that_was_rotated_is_read_on(
     hook: Recorder, hook_settings: Callable[..., Path], start_fail2ban: StartFail2Ban, auth_log: Path
 ) -> None:
