@@ -7,14 +7,14 @@ words of an error are not passed on, for those of a cloud hold the operator's ac
 
 import contextlib
 import json
-import ssl
 import time
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
+
+from portal.providers.trust import SystemTrust
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 5.0
@@ -62,7 +62,7 @@ class OllamaServer:
         # Else a .netrc would send another password than the key, and a proxy of the shell's would be asked that the
         # gateway itself knows nothing of.
         self._session.trust_env = False
-        self._session.mount("https://", _SystemTrust())
+        self._session.mount("https://", SystemTrust())
         self._session.headers["User-Agent"] = "llm-portal"
         if key:
             self._session.headers["Authorization"] = f"Bearer {key}"
@@ -156,13 +156,6 @@ class OllamaServer:
             if time.monotonic() > self._until:
                 raise ProviderError("it takes too long to answer")
         return read
-
-
-class _SystemTrust(HTTPAdapter):
-    """Certificates are trusted as the gateway trusts them: by the system, not by a bundle that a package brings."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=ssl.create_default_context(), **kwargs)
 
 
 def _refusal(status: int, path: str) -> ProviderError:
