@@ -84,13 +84,17 @@ def _list(server: WhatsApp, open_phone: str | None) -> str:
             f'<li><a href="{server.prefix}/?phone={quote(phone)}"{here}>'
             f'<span class="row"><bdi class="who">{phone}</bdi>{_time(last.at, day=True)}</span>'
             f'<span class="row"><span class="said" dir="auto">{preview(last.message)}</span>'
-            f'<span class="many">{len(thread)}<span class="unseen"> messages</span></span></span></a></li>'
+            f'<span class="many">{len(thread)}<span class="unseen"> sent</span></span></span></a></li>'
         )
-    count = f"{len(threads)} {'phone' if len(threads) == 1 else 'phones'}" if threads else "no phone yet"
+    count = f"{_counted(len(threads), 'phone')}, {_counted(len(server.book.all), 'message')}"
     return (
-        f'<nav aria-label="Phones"><header><h1>WhatsApp</h1><p>{count}, {len(server.book.all)} messages'
-        f"{_number(server)}</p></header><ul>{''.join(rows)}</ul></nav>"
+        f'<nav aria-label="Phones"><header><h1>WhatsApp</h1><p>{count}{_number(server)}</p></header>'
+        f"<ul>{''.join(rows)}</ul></nav>"
     )
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" + ("" if count == 1 else "s")
 
 
 def _number(server: WhatsApp) -> str:
