@@ -263,7 +263,8 @@ LLM Portal is ready after {seconds:.1f} s.
 
 
 WORKER = (
-    "-w", "portal.tasks.worker.PortalWorker", "--with-scheduler", "--maintenance-interval", "15", "--worker-ttl", "60",
+    "-w", "portal.tasks.worker.PortalWorker", "--maintenance-interval", "15", "--worker-ttl", "60",
+    "urgent", "default", "low",
 )  # fmt: skip
 
 

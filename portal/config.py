@@ -45,6 +45,8 @@ class Settings:
     resayil_api_url: str
     resayil_api_key: str
     resayil_device: str
+    resayil_webhook_token: str
+    resayil_webhook_secret: str
     admin_email: str
     admin_password: str
     admin_phones: tuple[str, ...]
@@ -58,6 +60,7 @@ class Settings:
     rate_limit_fail: str
     trusted_proxies: int
     smtp_url: str
+    mail_from: str
     first_byte_seconds: int
     silence_seconds: int
     answer_seconds: int
@@ -109,6 +112,8 @@ def load_settings(environ: Mapping[str, str] | None = None, *, instance_dir: Pat
         resayil_api_url=reader.url("RESAYIL_API_URL", "https://api.resayil.io/v1", ("http", "https")),
         resayil_api_key=reader.text("RESAYIL_API_KEY", ""),
         resayil_device=reader.text("RESAYIL_DEVICE", ""),
+        resayil_webhook_token=reader.secret("RESAYIL_WEBHOOK_TOKEN", False, minimum=16),
+        resayil_webhook_secret=reader.text("RESAYIL_WEBHOOK_SECRET", ""),
         admin_email=reader.text("ADMIN_EMAIL", ""),
         admin_password=reader.secret("ADMIN_PASSWORD", False, minimum=12 if production else 8),
         admin_phones=reader.phones("ADMIN_PHONES"),
@@ -122,6 +127,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, instance_dir: Pat
         rate_limit_fail=reader.choice("RATE_LIMIT_FAIL", ("open", "closed"), "open"),
         trusted_proxies=reader.number("TRUSTED_PROXIES", 0, 0, 10),
         smtp_url=reader.url("SMTP_URL", "", ("smtp", "smtps")),
+        mail_from=reader.text("MAIL_FROM", ""),
         first_byte_seconds=reader.number("FIRST_BYTE_SECONDS", 300, 1, 3600),
         silence_seconds=reader.number("SILENCE_SECONDS", 120, 1, 3600),
         answer_seconds=reader.number("ANSWER_SECONDS", 1800, 10, 86_400),

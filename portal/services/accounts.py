@@ -19,6 +19,7 @@ from portal.ids import new_id
 from portal.models import Account, Membership, User
 from portal.money import MILLI
 from portal.services import attempts, ledger, passwords, phones, sessions
+from portal.services.notifications import notify
 from portal.services.sessions import Browser
 
 FIRST_PLAN = "basic"
@@ -156,4 +157,5 @@ def _write(user: User, browser: Browser | None) -> str:
     gift = current_app.config["PORTAL"].signup_credits * MILLI
     if gift:
         ledger.credit(account.id, gift, kind="grant", reference=f"signup:{account.id}", actor=f"user:{user.id}")
+    notify(account.id, "welcome", "registration", name=user.name or user.email, credits=gift)
     return sessions.begin(user.id, browser) if browser else ""

@@ -23,6 +23,7 @@ from portal.extensions import db
 from portal.freshness import changing
 from portal.models import ApiKey
 from portal.models.api_key import SCOPES
+from portal.services.notifications import notify
 
 PREFIX = "rsk_"
 SHOWN = 12
@@ -89,6 +90,8 @@ def create(
         expires_at=now + dt.timedelta(days=days) if days else None,
     )
     db.session.add(row)
+    db.session.flush()
+    notify(account_id, "key_created", row.id, label=label, prefix=row.prefix)
     db.session.commit()
     return NewKey(row, secret)
 

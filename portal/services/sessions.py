@@ -79,6 +79,15 @@ def end(token: str) -> None:
     db.session.commit()
 
 
+def end_others(user_id: str, token: str | None = None) -> int:
+    """End every session of a user but the one of this token. Returns how many. The caller commits."""
+    theirs = sa.delete(UserSession).where(UserSession.user_id == user_id)
+    if token:
+        theirs = theirs.where(UserSession.token_hash != _fingerprint(token))
+    result = db.session.execute(theirs.execution_options(synchronize_session=False))
+    return int(result.rowcount)  # type: ignore[attr-defined]
+
+
 def _slide(session_id: str, now: dt.datetime, remember: bool) -> None:
     # In a transaction of its own, after the one that read: on SQLite a reader that turns writer may be refused at once.
     db.session.commit()

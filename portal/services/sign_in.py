@@ -36,13 +36,13 @@ def sign_in(identifier: str, password: str, browser: Browser) -> str:
     who = user.id if user else email or (numbers[0] if numbers else identifier.strip()[:200].casefold())
 
     if not attempts.allowed(attempts.PER_ADDRESS, address) or not attempts.take(attempts.PER_ACCOUNT, who):
-        _note(browser, "throttled", email, numbers)
+        note_failure(browser.address, "throttled", email, numbers)
         raise TooManyAttempts
     right = passwords.matches(user.password_hash if user else None, password)
     if user is None or not right or user.suspended:
         attempts.take(attempts.PER_ADDRESS, address)
         reason = "unknown_user" if user is None else "bad_password" if not right else "suspended"
-        _note(browser, reason, email, numbers)
+        note_failure(browser.address, reason, email, numbers)
         raise SignInRefused
     attempts.forget(attempts.PER_ACCOUNT, who)
     token = sessions.begin(user.id, browser)
@@ -66,10 +66,11 @@ def _find(email: str | None, numbers: list[str]) -> sa.Row[str, str, str, bool] 
     return min(rows, key=lambda row: numbers.index(row.phone) if numbers else 0, default=None)
 
 
-def _note(browser: Browser, reason: str, email: str | None, numbers: list[str]) -> None:
+def note_failure(address: str, reason: str, email: str | None, numbers: list[str]) -> None:
+    """Leave the line that fail2ban counts. address: whose; reason: one word of ours."""
     # Only what is an address or a number is written down: people type their password into the wrong field.
     if email:
         typed = re.sub(r"[^A-Za-z0-9@._+-]", "_", email)[:120]
     else:
         typed = f"phone_{numbers[0][-3:]}" if numbers else "-"
-    log.warning("auth_failure ip=%s reason=%s email=%s", browser.address, reason, typed)
+    log.warning("auth_failure ip=%s reason=%s email=%s", address, reason, typed)

@@ -23,6 +23,11 @@ TUNABLES = {
     "markup_percent": Tunable(
         15, 0, 1000, "percent added to what a provider asks, where a price is cost-plus: $0.10 costs $0.115 at 15"
     ),
+    "quiet_from": Tunable(22, 0, 23, "the hour in Kuwait from which messages that can wait are not sent"),
+    "quiet_until": Tunable(
+        8, 0, 23, "the hour in Kuwait at which they are sent; the same as quiet_from: no quiet hours"
+    ),
+    "codes_a_day": Tunable(1000, 0, 10_000_000, "one-time codes that may be sent on a day in Kuwait, all together"),
 }
 
 

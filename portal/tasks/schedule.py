@@ -1,54 +1,107 @@
-"""The timetable: one tuple, registered anew at every start, carried by rq-scheduler.
+"""The timetable: one tuple. rq-scheduler says when to look, rows say what is due (`services/timetable.py`).
 
-Registering anew is not tidiness: rq-scheduler loses an entry for good when it dies between taking and re-adding it.
-Entries it still holds that are not in the tuple are removed. Its other trap, the same job pushed again while it still
-runs, is harmless because every task is safe to repeat.
+Its entries are thin dispatchers: they hand over a job of its own, since rq-scheduler pushes the same entry again while
+it still runs. They are registered anew at every start and whenever the store has forgotten them: it loses an entry for
+good when it dies between taking and re-adding it, and a flushed store took the whole timetable with it.
 """
 
+import datetime as dt
 import logging
-from typing import NamedTuple
+import os
+import time
 
 import redis
+import rq.job
 from rq_scheduler import Scheduler
 
-from portal.clock import utcnow
+from portal import clock, queue
 from portal.config import Settings
+from portal.services import timetable
+from portal.services.timetable import Daily, Every, Job
+from portal.tasks import chores, events, gateway, notifications, routing, subscriptions
 
 log = logging.getLogger("portal.schedule")
-QUEUE = "default"
-
-
-class Chore(NamedTuple):
-    """task: by name. every: seconds."""
-
-    task: str
-    every: int
-
+POLL_SECONDS = 5
+STORE_PAUSE = 2.0
 
 TIMETABLE = (
-    Chore("portal.tasks.gateway.sweep_abandoned", 15),
-    Chore("portal.tasks.routing.probe_providers", 60),
+    Job("settle abandoned requests", Every(15), gateway.sweep_abandoned),
+    Job("hand over events", Every(15), events.sweep_events),
+    Job("hand over messages", Every(15), notifications.sweep_deliveries),
+    Job("probe providers", Every(60), routing.probe_providers),
+    Job("check WhatsApp", Every(300), notifications.check_whatsapp),
+    Job("end subscriptions", Every(300), subscriptions.end_subscriptions),
+    Job("clear away", Daily(4, 30), chores.clear_away),
+    Job("daily summary", Daily(8, 0, late=dt.timedelta(hours=12)), chores.sum_up_yesterday),
+    Job("remind of expiry", Daily(9, 0), subscriptions.remind_of_expiry),
 )
+JOBS = {job.name: job for job in TIMETABLE}
+WATCH = "watch the timetable"
+"""Not a line of its own: workers do it, so that somebody notices when the scheduler itself is gone."""
 
 
-def reconcile(scheduler: Scheduler) -> None:
-    """Make rq-scheduler hold exactly the timetable."""
-    for job in scheduler.get_jobs():
+def dispatch(name: str) -> bool:
+    """Hand the job over if it is due. Returns whether it was."""
+    is_due = timetable.due(JOBS[name])
+    return is_due and queue.enqueue_now("run job", [[name]])
+
+
+def run_job(name: str) -> bool:
+    """Run the job if it is still due. Returns whether it was run."""
+    if name == WATCH:
+        timetable.watch(TIMETABLE)
+        return True
+    return timetable.run(JOBS[name])
+
+
+def reconcile(scheduler: Scheduler) -> bool:
+    """Make rq-scheduler hold exactly the timetable. Returns whether anything had to be changed."""
+    wanted = {_entry(job): job for job in TIMETABLE}
+    held = {job.id: job for job in scheduler.get_jobs()}
+    right = {entry for entry, job in wanted.items() if entry in held and _matches(held[entry], job)}
+    for entry in held.keys() - right:
         # Not job.delete(): where a worker was killed in the middle of the job, that stumbles over what it left behind.
-        scheduler.cancel(job)
-        scheduler.connection.delete(job.key)
-    now = utcnow().replace(tzinfo=None)
-    for chore in TIMETABLE:
-        job_id = chore.task.replace(".", "-")
+        scheduler.cancel(held[entry])
+        scheduler.connection.delete(held[entry].key)
+    now = clock.utcnow().replace(tzinfo=None)
+    for entry in wanted.keys() - right:
+        job = wanted[entry]
         scheduler.schedule(
-            now, chore.task, interval=chore.every, repeat=None, id=job_id, queue_name=QUEUE, result_ttl=60, timeout=120
-        )
-        log.info("scheduled", extra={"task": chore.task, "seconds": chore.every})
+            now, "portal.tasks.schedule.dispatch", args=[job.name], interval=job.when.look, repeat=None, id=entry,
+            queue_name=queue.LOW, timeout=60,
+        )  # fmt: skip
+        log.info("scheduled", extra={"job": job.name, "looked_at_every": job.when.look})
+    return held.keys() != right or wanted.keys() != right
+
+
+class PortalScheduler(Scheduler):
+    """rq-scheduler that keeps the timetable whole while it runs."""
+
+    def enqueue_jobs(self) -> object:
+        reconcile(self)
+        return super().enqueue_jobs()
 
 
 def run(settings: Settings) -> None:
-    """Run the timetable until told to stop. Ends when the store goes away: its supervisor starts it again."""
-    connection = redis.Redis.from_url(settings.redis_url)
-    scheduler = Scheduler(queue_name=QUEUE, connection=connection, interval=5)
-    reconcile(scheduler)
-    scheduler.run()
+    """Run the timetable until told to stop. Waits for a store that is away."""
+    os.environ["TZ"] = "Asia/Kuwait"  # what rq-scheduler and its crontab would take for local; ours goes by rows
+    time.tzset()
+    while True:
+        connection = redis.Redis.from_url(settings.redis_url)
+        scheduler = PortalScheduler(queue_name=queue.LOW, connection=connection, interval=POLL_SECONDS)
+        try:
+            scheduler.run()
+        except redis.RedisError as error:
+            log.warning("store away: the timetable waits for it", extra={"error": type(error).__name__})
+            time.sleep(STORE_PAUSE)
+
+
+def _entry(job: Job) -> str:
+    return "timetable-" + job.name.replace(" ", "-")
+
+
+def _matches(entry: rq.job.Job, job: Job) -> bool:
+    return bool(entry.meta.get("interval") == job.when.look and list(entry.args) == [job.name])
+
+
+__all__ = ["JOBS", "TIMETABLE", "Daily", "Every", "Job", "dispatch", "reconcile", "run", "run_job"]

@@ -7,6 +7,7 @@ from portal.clock import utcnow
 from portal.errors import CreditsOnHold, InsufficientCredits, ServiceUnavailable
 from portal.extensions import db
 from portal.models import Wallet
+from portal.services import credit_alerts
 from portal.services.gateway.process import GatewayProcess
 from portal.services.gateway.ticket import Ticket
 from portal.services.ledger.statements import Hold
@@ -40,6 +41,8 @@ def _hold_what_is_left(process: GatewayProcess, ticket: Ticket) -> None:
             ticket.limit = wanted_limit
             if balance >= required:
                 raise CreditsOnHold(retry_after=2)
+            if rates.charge(ticket.prompt_bound, SHORTEST_ANSWER) > balance:
+                process.later(credit_alerts.refused, ticket.caller.account_id)
             amounts = {"balance": money.credits_number(balance), "required": money.credits_number(required)}
             raise InsufficientCredits(
                 extra={**amounts, "top_up_url": process.settings.base_url + "/billing"},

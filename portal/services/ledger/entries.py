@@ -113,7 +113,11 @@ def _move(account_id: str, amount: int) -> tuple[int, int]:
         sa.update(Wallet)
         .where(Wallet.account_id == account_id, Wallet.balance - Wallet.held + amount >= 0)
         .ordered_values(
-            *((getattr(Wallet, name), values[name]) for name in ("total", "credited_seq", "balance", "seq") if name in values)
+            *(
+                (getattr(Wallet, name), values[name])
+                for name in ("total", "credited_seq", "balance", "seq")
+                if name in values
+            )
         )
     )
     result = db.session.execute(update, execution_options={"synchronize_session": False})

@@ -1,7 +1,8 @@
 """The till's SQL: the same two moves in the words of each database.
 
 hold    wallet.held += amount where balance − held covers it; open the usage row
-settle  claim the open usage row, by its hold; balance −= cost, held −= hold; one ledger entry for a cost above zero
+settle  claim the open usage row, by its hold; balance −= cost, held −= hold; one ledger entry for a cost above zero;
+        where it crossed a line (`levels`), the event that has its customer told
 
 By its hold: a settlement that knows another one than `rehold` has set meanwhile would give back what was never held.
 
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from portal.ids import new_id
+from portal.services.ledger import levels
 
 
 class Hold(NamedTuple):
@@ -115,10 +117,14 @@ class RowStatements:
             f"estimated = {mark}, cost = {mark}, provider = {mark}, attempts = {mark}, waited_ms = {mark}, first_byte_ms = {mark}, duration_ms = {mark}, settled_at = {mark} WHERE id = {mark} AND state = 'open' AND hold = {mark}"
         )
         self._pay = f"UPDATE wallets SET balance = balance - {mark}, held = held - {mark}, seq = seq + {mark} WHERE account_id = {mark}"
-        self._read = f"SELECT balance, seq FROM wallets WHERE account_id = {mark}"
+        self._read = f"SELECT balance, seq, total, credited_seq FROM wallets WHERE account_id = {mark}"
         self._book = (
             "INSERT INTO ledger_entries (id, account_id, seq, kind, amount, balance_before, balance_after, reference, actor, meta, created_at) "
             f"VALUES ({mark}, {mark}, {mark}, 'usage', {mark}, {mark}, {mark}, {mark}, {mark}, '{{}}', {mark})"
+        )
+        self._tell = (
+            f"INSERT {'OR IGNORE' if sqlite else 'IGNORE'} INTO events (id, kind, occasion, facts, created_at, state) "
+            f"VALUES ({mark}, {mark}, {mark}, {mark}, {mark}, 'new')"
         )
 
     def begin(self, connection: Any) -> None:
@@ -144,14 +150,17 @@ class RowStatements:
             wanted[hold.account_id].append(hold)
         balances: dict[str, int] = {}
         entries: list[tuple[Any, ...]] = []
+        events: list[tuple[Any, ...]] = []
         held: list[Hold] = []
         for account_id in sorted(claimed.keys() | wanted.keys()):
             if account_id in claimed:
-                self._charge(cursor, account_id, claimed[account_id], balances, entries)
+                self._charge(cursor, account_id, claimed[account_id], balances, entries, events)
             if account_id in wanted:
                 held += self._set_aside(cursor, account_id, wanted[account_id])
         if entries:
             cursor.executemany(self._book, entries)
+        if events:
+            cursor.executemany(self._tell, events)
         if held:
             cursor.executemany(self._open, held)
         cursor.close()
@@ -175,19 +184,24 @@ class RowStatements:
         settlements: list[Settlement],
         balances: dict[str, int],
         entries: list[tuple[Any, ...]],
+        events: list[tuple[Any, ...]],
     ) -> None:
-        """Take the costs from the wallet, give the holds back, and add what is to be told and booked of it."""
+        """Take the costs from the wallet, give the holds back, and add what is to be answered, booked and told of it."""
         charged = [s for s in settlements if s.cost]
         spent = sum(s.cost for s in charged)
         cursor.execute(self._pay, (spent, sum(s.hold for s in settlements), len(charged), account_id))
         cursor.execute(self._read, (account_id,))
-        balance, seq = cursor.fetchone()
+        balance, seq, total, credited = cursor.fetchone()
         before, number = balance + spent, seq - len(charged)
         for s in settlements:
             if s.cost:
                 number += 1
                 after = before - s.cost
                 entries.append((s.entry_id, account_id, number, -s.cost, before, after, s.id, s.actor, s.settled_at))
+                if kind := levels.crossed(before, after, total):
+                    facts = {"account": account_id, "credited": credited, "balance": after, "total": total}
+                    what = levels.occasion(account_id, credited)
+                    events.append((s.entry_id, kind, what, _encode(facts).decode(), s.settled_at))
                 before = after
             balances[s.id] = before
 

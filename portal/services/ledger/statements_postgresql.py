@@ -7,6 +7,7 @@ statement first saw it. Where the sum of an account's holds isn't covered, they 
 
 from typing import Any
 
+from portal.services.ledger import levels
 from portal.services.ledger.statements import Hold, Settlement, as_json
 
 LOCK = "SELECT account_id FROM wallets WHERE account_id = ANY(%s) ORDER BY account_id FOR UPDATE"
@@ -35,12 +36,22 @@ WITH r AS (SELECT * FROM json_to_recordset(%s::json) AS x(id text, account_id te
  locked AS (SELECT account_id FROM wallets WHERE account_id IN (SELECT account_id FROM sums) ORDER BY account_id FOR UPDATE),
  paid AS (UPDATE wallets w SET balance = w.balance - s.cost, held = w.held - s.hold, seq = w.seq + s.entries
      FROM sums s JOIN locked l ON l.account_id = s.account_id WHERE w.account_id = s.account_id
-     RETURNING w.account_id, w.balance, w.seq, s.cost AS spent, s.entries),
- ranked AS (SELECT c.*, p.balance + p.spent - sum(c.cost) OVER mine AS after, p.seq - p.entries + count(*) FILTER (WHERE c.cost > 0) OVER mine AS seq
+     RETURNING w.account_id, w.balance, w.seq, w.total, w.credited_seq, s.cost AS spent, s.entries),
+ ranked AS (SELECT c.*, p.total, p.credited_seq, p.balance + p.spent - sum(c.cost) OVER mine AS after, p.seq - p.entries + count(*) FILTER (WHERE c.cost > 0) OVER mine AS seq
      FROM claimed c JOIN paid p USING (account_id) WINDOW mine AS (PARTITION BY c.account_id ORDER BY c.id ROWS UNBOUNDED PRECEDING)),
  booked AS (INSERT INTO ledger_entries (id, account_id, seq, kind, amount, balance_before, balance_after, reference, actor, meta, created_at)
-     SELECT entry_id, account_id, seq, 'usage', -cost, after + cost, after, id, actor, '{}', settled_at FROM ranked WHERE cost > 0)
+     SELECT entry_id, account_id, seq, 'usage', -cost, after + cost, after, id, actor, '{}', settled_at FROM ranked WHERE cost > 0),
+ crossed AS (SELECT *, CASE WHEN after < {least} AND after + cost >= {least} THEN '{exhausted}'
+     WHEN after * 100 <= total * {percent} AND (after + cost) * 100 > total * {percent} THEN '{low}' END AS kind FROM ranked WHERE cost > 0),
+ told AS (INSERT INTO events (id, kind, occasion, facts, created_at, state)
+     SELECT entry_id, kind, account_id || ':' || credited_seq,
+     json_build_object('account', account_id, 'credited', credited_seq, 'balance', after::bigint, 'total', total), settled_at, 'new'
+     FROM crossed WHERE kind IS NOT NULL ON CONFLICT DO NOTHING)
 SELECT id, after FROM ranked"""
+for _name, _value in (
+    ("least", levels.LEAST), ("percent", levels.LOW_PERCENT), ("exhausted", levels.EXHAUSTED), ("low", levels.LOW),
+):  # fmt: skip
+    SETTLE = SETTLE.replace("{" + _name + "}", str(_value))
 
 
 class PostgresqlStatements:

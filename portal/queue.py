@@ -1,0 +1,119 @@
+"""Handing work to the workers: by name, with ids, and only when what it is about has been committed.
+
+A job that ran before its row was there found nothing, and nothing was ever sent. So a name is held until the session's
+transaction commits, and dropped with it. The queue only wakes: rows say what is due, and a sweep finds what the store
+lost. Of everything outside `tasks/`, this file alone knows RQ.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import redis
+import sqlalchemy as sa
+from rq import Queue
+from sqlalchemy.orm import Session, SessionTransaction
+
+from portal import store
+from portal.extensions import db
+from portal.ids import new_id
+
+log = logging.getLogger("portal.queue")
+URGENT, DEFAULT, LOW = "urgent", "default", "low"
+QUEUES: Final = (URGENT, DEFAULT, LOW)
+"""In the order that workers serve them: somebody waits for a code; events and messages; chores."""
+FAILED_SECONDS = 7 * 86_400
+"""So long the store keeps what a failed job said; rows say the same for ever."""
+
+
+class Task(NamedTuple):
+    """What a name stands for. function: a path under `portal.tasks`. timeout: seconds, after which it is ended."""
+
+    function: str
+    queue: str
+    timeout: int
+
+
+TASKS: Final = {
+    "deliver code": Task("notifications.deliver", URGENT, 120),
+    "deliver": Task("notifications.deliver", DEFAULT, 600),
+    "unfold": Task("events.unfold", DEFAULT, 120),
+    "run steps": Task("events.run_steps", DEFAULT, 600),
+    "run job": Task("schedule.run_job", LOW, 900),
+}
+"""Every name that work is handed over by."""
+
+_HELD = "portal.queue"
+
+
+class _Held(NamedTuple):
+    name: str
+    ids: tuple[str, ...]
+    savepoint: SessionTransaction | None
+
+
+def enqueue(name: str, *ids: str) -> None:
+    """Have a task done once the transaction of the moment commits; never, when it is rolled back.
+
+    name: one of TASKS, else KeyError. Never fails for want of a store: what is due is then found by the sweep.
+    """
+    _ = TASKS[name]
+    session = db.session()
+    session.info.setdefault(_HELD, []).append(_Held(name, ids, session.get_nested_transaction()))
+    session.connection()  # begins the transaction that decides over it
+
+
+def enqueue_now(name: str, batches: Sequence[Sequence[str]]) -> bool:
+    """Hand over what is committed already: one job a batch of ids. Returns False when the store is away.
+
+    name: one of TASKS, else KeyError.
+    """
+    task = TASKS[name]
+    queue = Queue(task.queue, connection=store.client())
+    jobs = [
+        Queue.prepare_data(
+            f"portal.tasks.{task.function}", tuple(ids), timeout=task.timeout, result_ttl=0,
+            failure_ttl=FAILED_SECONDS, job_id=new_id(), description=f"{name} ({len(ids)})",
+        )
+        for ids in batches
+    ]  # fmt: skip
+    try:
+        if jobs:
+            queue.enqueue_many(jobs)
+    except redis.RedisError as error:
+        log.warning("store away: left to the sweep", extra={"task": name, "error": type(error).__name__})
+        return False
+    return True
+
+
+def waiting() -> dict[str, int]:
+    """How many jobs each queue has. Raises redis.RedisError when the store is away."""
+    return {name: Queue(name, connection=store.client()).count for name in QUEUES}
+
+
+def _committed(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # a savepoint: the transaction around it may still be rolled back
+    for held in session.info.pop(_HELD, ()):
+        enqueue_now(held.name, [held.ids])
+
+
+def _ended(session: Session, transaction: SessionTransaction) -> None:
+    """Nothing outlives its transaction, however that ended; a commit has taken its own before."""
+    if transaction.parent is None:
+        session.info.pop(_HELD, None)
+
+
+def _rolled_back(session: Session, transaction: SessionTransaction) -> None:
+    held: list[_Held] = session.info.get(_HELD, [])
+    if transaction.nested:
+        session.info[_HELD] = [one for one in held if one.savepoint is not transaction]
+
+
+_listeners: tuple[tuple[str, Any], ...] = (
+    ("after_commit", _committed),
+    ("after_soft_rollback", _rolled_back),
+    ("after_transaction_end", _ended),
+)
+for _name, _listener in _listeners:
+    sa.event.listen(db.session, _name, _listener)

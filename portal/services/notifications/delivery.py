@@ -1,0 +1,175 @@
+"""Sending what is due: claimed, written in both languages, given to the carrier, and its fate noted.
+
+The rule against sending twice: whatever may have reached the carrier (a time-out, a 502, a worker that died in between)
+is looked for there before anything is sent again, and not at once, as what was just accepted may not be listed yet.
+A passing fault is tried again by `PAUSES`, a final one ends it. No database line is held while the carrier is asked.
+"""
+
+import datetime as dt
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from flask import current_app
+
+from portal import clock, queue
+from portal.config import Settings
+from portal.extensions import db
+from portal.models import Delivery, Notification
+from portal.providers.messaging import Mail, MessagingError, Sent, WhatsApp
+from portal.services import codes, work
+from portal.services.notifications import carriers, rendering, wording
+from portal.services.notifications.kinds import KINDS, Fact, Kind
+
+log = logging.getLogger("portal.notifications")
+LEASE_SECONDS = 90
+"""Above the longest that looking, sending and noting can take: the carrier's time-outs are 20 s a call."""
+PAUSES = (10, 60, 300, 1800, 7200, 21_600, 43_200)
+"""Seconds after each failed try: about a day in all."""
+TRIES = len(PAUSES) + 1
+URGENT_PAUSES = (5, 10, 20, 40)
+"""For what is of no use after minutes."""
+LOOK_AFTER = 20
+"""Seconds before a message in doubt is looked for: what the carrier has just accepted may not be listed yet."""
+
+
+class _Letter(NamedTuple):
+    """What a delivery needs to know, read in one query."""
+
+    id: str
+    channel: str
+    address: str
+    text: str
+    in_doubt: bool
+    expires_at: dt.datetime | None
+    kind: Kind
+    facts: Mapping[str, Any]
+    language: str
+
+
+def deliver(ids: Sequence[str]) -> dict[str, int]:
+    """Send the deliveries that are due among these. Returns how many came to which state."""
+    fates: dict[str, int] = {}
+    for delivery_id in ids:
+        fate = deliver_one(delivery_id)
+        if fate is not None:
+            fates[fate] = fates.get(fate, 0) + 1
+    return fates
+
+
+def deliver_one(delivery_id: str) -> str | None:
+    """Send one. Returns its new state (`models/notification`); None when it is not due, or somebody else has it."""
+    held = work.claim(Delivery, delivery_id, LEASE_SECONDS)
+    if held is None:
+        return None
+    letter = _read(delivery_id)
+    settings: Settings = current_app.config["PORTAL"]
+    if letter.expires_at is not None and letter.expires_at <= clock.utcnow():
+        return _note(held, letter, state="expired", error="it would have come too late")
+    doubt = letter.in_doubt or held.crashed
+    try:
+        if letter.channel == "email":
+            if doubt:  # a mail server can't be asked, and a second copy is worse than a lost one
+                raise MessagingError("it may have been sent before a connection or a worker died", permanent=True)
+            sent, text = _by_mail(carriers.mail(settings), letter, settings)
+        else:
+            sent, text = _by_whatsapp(carriers.whatsapp(settings), letter, settings, doubt)
+    except MessagingError as fault:
+        return _fault(held, letter, fault, doubt)
+    except Exception as error:
+        # Our own fault, such as a wording that can't be filled in: staff see it, mend it and send again.
+        log.exception("message could not be written", extra={"delivery": delivery_id, "kind": letter.kind.name})
+        return _fault(held, letter, MessagingError(f"{type(error).__name__}: {error}", permanent=True), doubt)
+    told = {"accepted_at": clock.utcnow(), "provider_id": sent.id[:64], "in_doubt": False, "error": ""}
+    return _note(held, letter, state="done", text="" if letter.kind.secret else text, **told)
+
+
+def sweep() -> int:
+    """Hand over what is due. Returns how many."""
+    due = work.hand_out(Delivery)
+    queue.enqueue_now("deliver", work.batches(due))
+    return len(due)
+
+
+def text_of(letter_facts: Mapping[str, Any], kind: Kind, language: str, base_url: str) -> str:
+    """The WhatsApp text of these facts, by the wording in force."""
+    words = wording.both(kind.name)
+    first, second = (
+        rendering.write(kind, words[code], letter_facts, code, base_url) for code in rendering.reading_order(language)
+    )
+    return rendering.whatsapp(first, second)
+
+
+def _by_whatsapp(carrier: WhatsApp, letter: _Letter, settings: Settings, doubt: bool) -> tuple[Sent, str]:
+    text = letter.text or text_of(_with_codes(letter), letter.kind, letter.language, settings.base_url)
+    if doubt:
+        found = carrier.find(letter.address, text, letter.id)
+        if found is not None:
+            log.info("message found at the carrier: not sent again", extra={"delivery": letter.id})
+            return found, text
+    elif not letter.text and not letter.kind.secret:
+        _keep_text(letter.id, text)  # before it leaves: every try says the same, whatever staff edit meanwhile
+    return carrier.send(letter.address, text, letter.id), text
+
+
+def _by_mail(carrier: Mail, letter: _Letter, settings: Settings) -> tuple[Sent, str]:
+    words = wording.both(letter.kind.name)
+    facts = _with_codes(letter)
+    order = rendering.reading_order(letter.language)
+    written = [rendering.write(letter.kind, words[code], facts, code, settings.base_url) for code in order]
+    text = rendering.PARTED.join(f"{one.title}\n\n{one.body}" for one in written)
+    return carrier.send(letter.address, written[0].title, text, letter.id), text
+
+
+def _with_codes(letter: _Letter) -> Mapping[str, Any]:
+    """The facts, with the digits of codes in place of the ids they are computed from."""
+    written = {
+        name: codes.digits(str(letter.facts[name])) for name, fact in letter.kind.facts.items() if fact is Fact.CODE
+    }
+    return {**letter.facts, **written}
+
+
+def _read(delivery_id: str) -> _Letter:
+    with db.engine.connect().execution_options(sqlite_read_only=True) as connection:
+        row = connection.execute(
+            sa.select(
+                Delivery.channel, Delivery.address, Delivery.text, Delivery.in_doubt, Delivery.expires_at,
+                Notification.kind, Notification.facts, Notification.language,
+            )
+            .join(Notification, Notification.id == Delivery.notification_id)
+            .where(Delivery.id == delivery_id)
+        ).one()  # fmt: skip
+    kind = KINDS[row.kind]
+    return _Letter(
+        delivery_id, row.channel, row.address, row.text, row.in_doubt, row.expires_at, kind, row.facts, row.language
+    )
+
+
+def _keep_text(delivery_id: str, text: str) -> None:
+    with db.engine.begin() as connection:
+        connection.execute(sa.update(Delivery).where(Delivery.id == delivery_id).values(text=text))
+
+
+def _fault(held: work.Claim, letter: _Letter, fault: MessagingError, was_in_doubt: bool) -> str | None:
+    pauses = URGENT_PAUSES if letter.kind.secret else PAUSES
+    tries = len(pauses) + 1
+    tried = held.attempt % TRIES or TRIES
+    # What a lookup could not tell stays in doubt; a definite refusal of a second sending ends the doubt.
+    doubt = fault.in_doubt or (was_in_doubt and not fault.permanent)
+    extra = {"delivery": letter.id, "kind": letter.kind.name, "reason": fault.reason, "tries": held.attempt}
+    if fault.permanent or tried >= tries:
+        log.error("message given up", extra=extra)
+        return _note(held, letter, state="dead", error=fault.reason, in_doubt=doubt)
+    log.warning("message not sent yet", extra=extra)
+    pause = max(pauses[tried - 1], LOOK_AFTER if doubt else 0, fault.retry_after or 0)
+    due = clock.utcnow() + dt.timedelta(seconds=pause)
+    return _note(held, letter, state="waiting", error=fault.reason, in_doubt=doubt, due_at=due)
+
+
+def _note(held: work.Claim, letter: _Letter, *, state: str, **values: Any) -> str | None:
+    with db.engine.begin() as connection:
+        if not work.write(connection, Delivery, held, state=state, **values):
+            log.warning("a delivery ended after its lease: somebody else has it", extra={"delivery": letter.id})
+            return None
+    return state
