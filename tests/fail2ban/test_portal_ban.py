@@ -12,12 +12,15 @@ from tests.fail2ban.conftest import TOKEN
 from tests.fail2ban.recorder import Recorder
 from tests.fail2ban.server import SHIPPED
 from tests.services.environment import ROOT
+from tests.services.programs import missing
 
 WriteSettings = Callable[..., Path]
 
 
 def portal_ban(settings: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run it as fail2ban would. Whatever it says, the token is not in it."""
+    if not Path("/usr/bin/python3").exists():
+        missing("fail2ban, and /usr/bin/python3 with it,")
     done = subprocess.run(
         [str(SHIPPED / "portal-ban"), "--settings", str(settings), *words],
         env={"PATH": os.environ["PATH"], **environ}, capture_output=True, text=True, timeout=60, check=False,
