@@ -2,8 +2,8 @@
 
 import datetime as dt
 import email.utils
-import json
 import logging
+import os
 import socket
 import ssl
 import threading
@@ -13,45 +13,19 @@ from typing import Any
 
 import pytest
 
-from portal.providers.messaging import MessagingError, Sent, resayil
+from portal.providers.messaging import Sent, resayil
 from portal.providers.messaging.resayil import Resayil
 from sandbox.process import SandboxProcess
 from tests.messaging.certificate import self_signed
+from tests.messaging.wire import PHONE, REFERENCE, SECOND_DEVICE, TEXT, fault_of, json_answer
 from tests.providers.saying import answer, saying
 from tests.services.environment import NOWHERE
-
-PHONE = "+96550000001"
-TEXT = "*رمز التحقق*\n⁦123456⁩\n\n— — —\n\n*Verification code*\n123456"
-REFERENCE = "0197f0c2b7d37e95a08c4a1b2c3d4e5f"
-SECOND_DEVICE = "74a1f0c2b7d3e95f08c4a1b3"
-
-
-@pytest.fixture
-def carrier(sandbox: SandboxProcess) -> Resayil:
-    return Resayil(sandbox.whatsapp_url, "sandbox")
-
-
-def accepted(sandbox: SandboxProcess) -> list[dict[str, Any]]:
-    return sandbox.messages()
-
-
-def fault_of(call: Any) -> MessagingError:
-    with pytest.raises(MessagingError) as caught:
-        call()
-    return caught.value
-
-
-def json_answer(told: Any, status: str = "200 OK", *headers: str) -> bytes:
-    return answer(json.dumps(told).encode(), status, *headers)
-
-
-# --- sending --------------------------------------------------------------------------------------------------------
 
 
 def test_a_message_is_accepted_once_as_it_was_written(sandbox: SandboxProcess, carrier: Resayil) -> None:
     """NOTIF-01 to 11: number, text, reference, and the id by which receipts come back."""
     sent = carrier.send(PHONE, TEXT, REFERENCE)
-    [message] = accepted(sandbox)
+    [message] = sandbox.messages()
     assert (message["phone"], message["message"], message["reference"]) == (PHONE, TEXT, REFERENCE)
     assert sent == Sent(message["id"])
     [asked] = sandbox.requests(server="whatsapp")
@@ -64,14 +38,14 @@ def test_callers_configure_the_host_its_v1_or_the_whole_address(sandbox: Sandbox
     host = sandbox.whatsapp_url.removesuffix("/v1")
     Resayil(form.format(host), "sandbox").send(PHONE, TEXT, REFERENCE)
     [asked] = sandbox.requests(server="whatsapp")
-    assert (asked["path"], asked["v1"]) == ("/messages", True)
+    assert (asked["path"], asked["notes"]["v1"]) == ("/messages", True)
 
 
 def test_the_sending_number_is_named_where_the_account_has_several(sandbox: SandboxProcess) -> None:
     """RESAYIL_DEVICE."""
     sandbox.control(server="whatsapp", devices=["64a1f0c2b7d3e95f08c4a1b2", SECOND_DEVICE])
     Resayil(sandbox.whatsapp_url, "sandbox", SECOND_DEVICE).send(PHONE, TEXT, REFERENCE)
-    assert accepted(sandbox)[0]["device"] == SECOND_DEVICE
+    assert sandbox.messages()[0]["device"] == SECOND_DEVICE
     for wrong in ("", "84a1f0c2b7d3e95f08c4a1b4"):  # no message may die of a setting
         fault = fault_of(lambda: Resayil(sandbox.whatsapp_url, "sandbox", wrong).send(PHONE, TEXT, REFERENCE))  # noqa: B023
         assert (fault.permanent, fault.in_doubt) == (False, False)
@@ -119,12 +93,12 @@ def test_each_fault_says_whether_to_try_again_and_whether_it_may_be_out(
     sandbox.next({"fault": name, "retry_after_s": 90}, server="whatsapp")
     fault = fault_of(lambda: carrier.send(PHONE, TEXT, REFERENCE))
     assert (fault.permanent, fault.in_doubt, fault.retry_after) == (permanent, in_doubt, retry_after)
-    assert len(accepted(sandbox)) == out
+    assert len(sandbox.messages()) == out
     found = carrier.find(PHONE, TEXT, REFERENCE)
     assert (found is not None) == bool(out)
     if found is None:
         found = carrier.send(PHONE, TEXT, REFERENCE)
-    assert [message["id"] for message in accepted(sandbox)] == [found.id]
+    assert [message["id"] for message in sandbox.messages()] == [found.id]
 
 
 def test_a_wrong_key_is_no_fault_of_the_message(sandbox: SandboxProcess) -> None:
@@ -249,10 +223,20 @@ def test_one_connection_serves_many_messages(carrier: Resayil, monkeypatch: pyte
     """Ten thousand messages: no handshake each."""
     connected: list[object] = []
     connect = socket.socket.connect
-    monkeypatch.setattr(socket.socket, "connect", lambda self, to: (connected.append(to), connect(self, to))[1])
+
+    def noted(line: socket.socket, to: Any) -> None:
+        connected.append(to)
+        connect(line, to)
+
+    monkeypatch.setattr(socket.socket, "connect", noted)
     for number in range(20):
         carrier.send(PHONE, TEXT, f"{REFERENCE[:-2]}{number:02d}")
     assert len(connected) == 1
+    # A worker forks: two processes on one connection would read each other's answers.
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    carrier.send(PHONE, TEXT, REFERENCE)
+    carrier.send(PHONE, TEXT, REFERENCE)
+    assert len(connected) == 2
 
 
 def test_the_key_goes_to_its_address_and_nothing_else_that_the_machine_knows(
@@ -288,153 +272,3 @@ def test_what_the_carrier_repeats_reaches_neither_the_log_nor_the_reason(
     assert "phone:invalid" in written  # what helps to find the cause does reach the log
     for secret in ("123456", "50000001", "the-long-key", "تحقق"):
         assert secret not in written
-
-
-# --- looking for what was sent --------------------------------------------------------------------------------------
-
-
-def listed(
-    reference: str | None = None, *, phone: str = PHONE, text: str = TEXT, days: float = 0, **more: Any
-) -> dict[str, Any]:
-    at = (dt.datetime.now(dt.UTC) - dt.timedelta(days=days)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    found = {"id": "b" * 24, "phone": phone, "message": text, "status": "processed", "createdAt": at, **more}
-    return {**found, "reference": reference} if reference else found
-
-
-@pytest.mark.parametrize(("message", "is_ours"), [
-    (listed(REFERENCE), True),
-    (listed(REFERENCE, text="as the carrier rewrote it", days=30), True),
-    (listed(), True),
-    (listed(text=TEXT.replace("\n", "\r\n") + "\n"), True),
-    (listed(phone=PHONE.removeprefix("+")), True),
-    (listed(createdAt=None, sentAt=None), True),
-    (listed(status="failed", deliveryStatus="failed"), True),
-    (listed("f" * 32), False),
-    (listed(text=TEXT.replace("123456", "123457")), False),
-    (listed(phone="+96550000002"), False),
-    (listed(days=3), False),
-    (listed(createdAt=None, deliverAt="2020-01-01T00:00:00.000Z"), False),
-])  # fmt: skip
-def test_a_message_is_known_by_our_reference_or_else_by_number_and_words(
-    message: dict[str, Any], is_ours: bool
-) -> None:
-    """NOTIF-11: looked up before any second send, also at a service that gives no reference back."""
-    with saying(json_answer([message])) as server:
-        found = Resayil(server.url, "k").find(PHONE, TEXT, REFERENCE)
-    assert found == (Sent("b" * 24) if is_ours else None)
-    assert "phone=96550000001&" in server.heard[0]
-
-
-def test_a_service_that_drops_references_is_looked_through_by_words(sandbox: SandboxProcess, carrier: Resayil) -> None:
-    """Facts, section 2.1: nobody has seen a reference come back from Resayil."""
-    sandbox.control(server="whatsapp", drop_reference=True)
-    assert carrier.find(PHONE, TEXT, REFERENCE) is None
-    sent = carrier.send(PHONE, TEXT, REFERENCE)
-    carrier.send(PHONE, "something else", "f" * 32)
-    assert carrier.find(PHONE, TEXT, REFERENCE) == sent
-    assert carrier.find(PHONE, TEXT, REFERENCE, since=dt.datetime.now(dt.UTC) + dt.timedelta(minutes=6)) is None
-    assert carrier.find("+96550000002", TEXT, REFERENCE) is None
-
-
-@pytest.mark.parametrize("name", [
-    "400", "401", "403", "404", "409", "429_retry_after", "500", "502", "503", "200_error", "200_html", "reset_before",
-    "stall_before",
-])  # fmt: skip
-def test_a_lookup_that_fails_is_never_read_as_nothing_there(
-    sandbox: SandboxProcess, carrier: Resayil, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    """NOTIF-11: an unreadable list taken for an empty one would send the message twice."""
-    monkeypatch.setattr(resayil, "READ_SECONDS", 0.3)
-    sent = carrier.send(PHONE, TEXT, REFERENCE)
-    sandbox.control(server="whatsapp", lookup_fault=name, lookup_times=1, retry_after_s=90)
-    fault = fault_of(lambda: carrier.find(PHONE, TEXT, REFERENCE))
-    assert (fault.permanent, fault.in_doubt) == (False, False)
-    assert fault.retry_after == (90 if name == "429_retry_after" else None)
-    assert carrier.find(PHONE, TEXT, REFERENCE) == sent
-
-
-@pytest.mark.parametrize("told", [None, {}, {"error": "busy"}, "none", [1], [[]]])
-def test_a_list_that_is_none_is_a_fault(told: Any) -> None:
-    """As above."""
-    with saying(json_answer(told)) as server:
-        fault = fault_of(lambda: Resayil(server.url, "k").find(PHONE, TEXT, REFERENCE))
-    assert (fault.permanent, fault.in_doubt) == (False, False)
-
-
-def test_a_message_behind_hundreds_to_the_same_number_is_found(sandbox: SandboxProcess, carrier: Resayil) -> None:
-    """NOTIF-07 to 10: a busy day's alerts all go to one administrator."""
-    sent = carrier.send(PHONE, TEXT, REFERENCE)
-    for number in range(120):
-        carrier.send(PHONE, f"alert {number}", f"{number:032d}")
-    assert carrier.find(PHONE, TEXT, REFERENCE) == sent
-    assert carrier.find(PHONE, TEXT, "e" * 32) is None
-    sandbox.control(server="whatsapp", reference_filter=False, drop_reference=True)
-    assert "too many" in fault_of(lambda: carrier.find(PHONE, "not sent", "e" * 32)).reason
-
-
-def page_of(count: int, *, days: float = 0) -> bytes:
-    return json_answer([listed(text=f"alert {number}", days=days + number / 1e4) for number in range(count)])
-
-
-def test_a_list_is_read_on_until_it_is_older_than_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NOTIF-11: a full page is not the end of the list; a page that reaches back far enough is."""
-    with saying(page_of(50)) as server:
-        server.then = json_answer([listed()])
-        assert Resayil(server.url, "k").find(PHONE, TEXT, REFERENCE) == Sent("b" * 24)
-    assert "page=1" in server.heard[1]
-    with saying(page_of(50, days=2.1)) as server:
-        assert Resayil(server.url, "k").find(PHONE, TEXT, REFERENCE) is None
-    assert len(server.heard) == 1
-
-
-# --- the number, the webhook ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("knobs", "device", "words"), [
-    ({}, "", ""),
-    ({}, "64a1f0c2b7d3e95f08c4a1b2", ""),
-    ({}, SECOND_DEVICE, "with the id that RESAYIL_DEVICE says"),
-    ({"devices": ["64a1f0c2b7d3e95f08c4a1b2", SECOND_DEVICE]}, "", "2 sending numbers: RESAYIL_DEVICE must say which"),
-    ({"devices": ["64a1f0c2b7d3e95f08c4a1b2", SECOND_DEVICE]}, SECOND_DEVICE, ""),
-    ({"device_status": "disabled"}, "", "not operative"),
-    ({"session": "offline"}, "", "its telephone may be off"),
-    ({"session": "authorize"}, "", "QR code"),
-])  # fmt: skip
-def test_a_number_that_can_not_send_is_told_in_plain_words(
-    sandbox: SandboxProcess, knobs: dict[str, Any], device: str, words: str
-) -> None:
-    """OPS-04: `flask doctor` and the health page."""
-    sandbox.control(server="whatsapp", **knobs)
-    told = Resayil(sandbox.whatsapp_url, "sandbox", device).check()
-    assert words in told
-    assert bool(told) == bool(words)
-
-
-@pytest.mark.parametrize(("told", "words"), [
-    ([], "no sending number"), ([{"id": "x", "status": "operative"}], "not online"),
-    ([{"id": "x", "status": "operative", "session": {"status": ["odd"]}}], "not online"),
-])  # fmt: skip
-def test_an_odd_account_is_not_taken_for_a_good_one(told: Any, words: str) -> None:
-    """OPS-04."""
-    with saying(json_answer(told)) as server:
-        assert words in Resayil(server.url, "k").check()
-
-
-def test_the_webhook_is_registered_once_and_follows_its_address(sandbox: SandboxProcess, carrier: Resayil) -> None:
-    """NOTIF-11: receipts. A second run of the operator's command does no harm; an old token's address is taken back."""
-    sandbox.control(server="whatsapp", webhook=None)
-    events = ["message:out:sent", "message:out:ack", "message:out:failed"]
-
-    def registered() -> list[tuple[str, list[str]]]:
-        return [(hook["url"], hook["events"]) for hook in carrier._listed("/webhooks")]
-
-    first, second = "http://127.0.0.1:9/webhooks/resayil/one", "http://127.0.0.1:9/webhooks/resayil/two"
-    elsewhere = "http://127.0.0.2:9/webhooks/resayil/three"
-    assert carrier.connect_webhook(elsewhere, events)
-    assert carrier.connect_webhook(first, events[:2])
-    assert carrier.connect_webhook(first, events)
-    assert not carrier.connect_webhook(first, events)
-    assert not carrier.connect_webhook(first, events[1:])
-    assert registered() == [(elsewhere, sorted(events)), (first, sorted(events))]
-    assert carrier.connect_webhook(second, events)
-    assert registered() == [(elsewhere, sorted(events)), (second, sorted(events))]

@@ -7,6 +7,7 @@ What is known of the API, and what is guessed, is told in `sandbox/README.md`.
 
 import datetime as dt
 import json
+import math
 import os
 import re
 import time
@@ -25,6 +26,8 @@ READ_SECONDS = 15.0
 """Between two pieces of an answer. An accepted message took up to 13 s to be answered for."""
 ALL_SECONDS = 20.0
 """For one call: a body that drips is never silent, and would keep the worker."""
+FIND_SECONDS = 40.0
+"""For all pages of a search. With a send after it still less than the lease of the row: no second worker takes it."""
 LARGEST_ANSWER = 4_000_000
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 RECENT = dt.timedelta(days=2)
@@ -69,15 +72,16 @@ class Resayil:
         sought = _Sought(phone, _plain(text), reference, after)
         query = {"phone": phone.removeprefix("+"), "size": str(PAGE)}
         seen: dict[str, dict[str, Any]] = {}
+        until = time.monotonic() + FIND_SECONDS
         for number in range(PAGES):
-            listed = self._listed("/messages", {**query, **({"page": str(number)} if number else {})})
+            listed = self._listed("/messages", {**query, **({"page": str(number)} if number else {})}, until)
             if found := sought.among(listed):
                 return Sent(_id(found))
             seen |= {_id(message): message for message in listed}
             if len(listed) < SHORTEST_PAGE or _reach_back(listed, after):
                 return None
         # So many to one number, or pages that are all the first: the reference alone can tell.
-        listed = self._listed("/messages", {**query, "reference": reference})
+        listed = self._listed("/messages", {**query, "reference": reference}, until)
         if found := sought.among(listed):
             return Sent(_id(found))
         if not listed and any(message.get("reference") for message in seen.values()):
@@ -118,10 +122,10 @@ class Resayil:
 
     # --- the wire -----------------------------------------------------------------------------------------------------
 
-    def _listed(self, path: str, query: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    def _listed(self, path: str, query: dict[str, str] | None = None, until: float = math.inf) -> list[dict[str, Any]]:
         """A list of objects. What is none is a fault: read as an empty list it would have a message sent twice."""
         try:
-            told = self._call("GET", path, query=query)
+            told = self._call("GET", path, query=query, until=until)
         except MessagingError as error:
             raise MessagingError(error.reason, retry_after=error.retry_after) from error
         if not isinstance(told, list) or not all(isinstance(item, dict) for item in told):
@@ -129,10 +133,16 @@ class Resayil:
         return told
 
     def _call(
-        self, method: str, path: str, *, body: dict[str, Any] | None = None, query: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: dict[str, Any] | None = None,
+        query: dict[str, str] | None = None,
+        until: float = math.inf,
     ) -> Any:
         """What is told in a 2xx, as it stands in its JSON. Raises MessagingError for all else."""
-        answer = self._ask(method, path, body, query)
+        answer = self._ask(method, path, body, query, min(until, time.monotonic() + ALL_SECONDS))
         try:
             told = json.loads(answer.body)
         except (ValueError, RecursionError):
@@ -144,12 +154,16 @@ class Resayil:
             raise MessagingError("what the carrier answers is no JSON", in_doubt=True)
         return told
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None, query: dict[str, str] | None) -> "_Answer":
+    def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None, query: dict[str, str] | None, until: float
+    ) -> "_Answer":
         if not self._key:
             raise MessagingError("there is no key for the carrier (RESAYIL_API_KEY)")
         if self._pid != os.getpid():  # two processes on one connection would read each other's answers
             self._session, self._pid = self._new_session(), os.getpid()
-        until = time.monotonic() + ALL_SECONDS
+        left = until - time.monotonic()
+        if left <= 0:
+            raise MessagingError("the carrier takes too long to answer")
         status = 0
         try:
             with self._session.request(
@@ -157,7 +171,7 @@ class Resayil:
                 self._base + path,
                 json=body,
                 params=query,
-                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
                 allow_redirects=False,  # the key is for this address
                 stream=True,
             ) as answer:
