@@ -75,7 +75,7 @@ Banned addresses:
 الاسم: {name}
 البريد الإلكتروني: {email}
 الباقة: {plan}
-لهذه الباقة أولوية في التنفيذ وفريق من الأعضاء. نقترح التواصل مع العميل للترحيب به ومساعدته على البدء.
+هذه أعلى باقاتنا. نقترح التواصل مع العميل للترحيب به ومساعدته على البدء.
 بيانات العميل:
 {link}""",
         ),
@@ -85,7 +85,7 @@ Banned addresses:
 Name: {name}
 E-mail: {email}
 Plan: {plan}
-This plan comes with priority and a team of members. We suggest a call to welcome them and help them begin.
+This is our highest plan. We suggest getting in touch to welcome them and help them begin.
 The customer's details:
 {link}""",
         ),
@@ -97,7 +97,7 @@ The customer's details:
 المزوّد: {provider}
 السبب: {reason}
 لا تُرسل إليه طلبات الآن، ويتولاها غيره حيث أمكن. ويُفحص تلقائيًا حتى يعود.
-إن طال الانقطاع، فتحققوا من الخادم والشبكة. حالة المزوّدين:
+إن طال الانقطاع، فتحققوا من الخادم والشبكة، أو من حسابنا لدى المزوّد. حالة المزوّدين:
 {link}""",
         ),
         "en": Wording(
@@ -106,7 +106,7 @@ The customer's details:
 Provider: {provider}
 Reason: {reason}
 It gets no requests now; others take them where they can. It is probed by itself until it is back.
-If this lasts, check the server and the network. State of the providers:
+If this lasts, check the server and the network, or our account there. State of the providers:
 {link}""",
         ),
     },
