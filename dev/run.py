@@ -79,10 +79,10 @@ class Launch:
         self._start_redis()
         self._prepare_database()
         if self.upstreams.needs_model:
-            say("Language model (smollm2:135m, on this machine's CPU), and a simulated cloud")
+            say("Language model (smollm2:135m, on this machine's CPU), a simulated cloud, simulated telephones")
             self._start("sandbox", [sys.executable, "-m", "sandbox", "--model", "real"])
         elif self.upstreams.uses_sandbox:
-            say("A simulated cloud")
+            say("A simulated cloud, simulated telephones")
             self._start("sandbox", [sys.executable, "-m", "sandbox"])
         say("Web, worker, scheduler")
         self._start("web", [_tool("gunicorn"), "--graceful-timeout", "3", "-c", "gunicorn.conf.py", "wsgi:app"])
@@ -112,6 +112,7 @@ class Launch:
             "ADMIN_EMAIL": "admin@example.com",
             "ADMIN_PHONES": "+96550000000",
             "ADMIN_PASSWORD": first_start.kept(secrets / "admin_password", first_start.password),
+            "HOOK_TOKEN": first_start.kept(secrets / "hook_token", first_start.session_key),
             "REDIS_URL": f"unix://{embedded_redis.socket_path(self.instance)}?db=0",
         }
         told = {
@@ -122,7 +123,9 @@ class Launch:
         base_url = self.given.get("BASE_URL", "")
         if not base_url or urlsplit(base_url).hostname in ("127.0.0.1", "localhost"):
             told["BASE_URL"] = self.address  # links must lead to the port that was chosen, whatever .env says
-        return {**os.environ, **own, **self.given, **told, **self.upstreams.settings()}
+        environ = {**os.environ, **own, **self.given, **told, **self.upstreams.settings()}
+        token = environ.get("RESAYIL_WEBHOOK_TOKEN") or environ["HOOK_TOKEN"]
+        return environ | {"SANDBOX_WHATSAPP_WEBHOOK": f"{self.address}/webhooks/resayil/{token}"}
 
     @property
     def address(self) -> str:
@@ -257,9 +260,13 @@ LLM Portal is ready after {seconds:.1f} s.
       -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
       -d '{body}'
 
-  Logs: {_short(self.instance / "logs")}/    Ctrl-C stops everything.
+{self._telephones()}  Logs: {_short(self.instance / "logs")}/    Ctrl-C stops everything.
 """
         print(text, flush=True)
+
+    def _telephones(self) -> str:
+        shown = f"  What WhatsApp shows on people's telephones: {self.upstreams.inbox}\n\n"
+        return shown if self.upstreams.simulates_whatsapp else ""
 
 
 WORKER = (

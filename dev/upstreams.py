@@ -1,4 +1,4 @@
-"""Where the models of `make run` are: on the sandbox, unless somebody named servers or a cloud account of their own.
+"""Where the models and the WhatsApp account of `make run` are: on the sandbox, unless somebody named their own.
 
 Knows settings and addresses only; who starts what is told in `run.py`.
 """
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 SANDBOX_PORT = 8090
-CLOUD_KEY = "sandbox"
-"""What the sandbox's cloud takes."""
+STAND_INS = ("ollama", "ollama-cloud", "whatsapp", "whatsapp/v1")
+CLOUD_KEY = WHATSAPP_KEY = "sandbox"
+"""What the sandbox's cloud and its WhatsApp account take."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class Upstreams:
         told = {"OLLAMA_URL": self.ollama_url, "OLLAMA_CLOUD_URL": self.cloud_url}
         if self._on_sandbox(self.cloud_url):
             told["OLLAMA_CLOUD_API_KEY"] = self.given.get("OLLAMA_CLOUD_API_KEY", CLOUD_KEY)
+        told["RESAYIL_API_URL"] = self.whatsapp_url
+        if self.simulates_whatsapp:
+            told["RESAYIL_API_KEY"] = self.given.get("RESAYIL_API_KEY", WHATSAPP_KEY)
         return told
 
     @property
@@ -41,13 +45,30 @@ class Upstreams:
         return "" if own_key else self._sandbox_at("ollama-cloud")
 
     @property
+    def whatsapp_url(self) -> str:
+        """The sandbox's, unless somebody gave a key and no address: theirs sends to true telephones."""
+        if "RESAYIL_API_URL" in self.given:
+            return self._followed(self.given["RESAYIL_API_URL"])
+        own_key = self.given.get("RESAYIL_API_KEY", WHATSAPP_KEY) != WHATSAPP_KEY
+        return "" if own_key else self._sandbox_at("whatsapp/v1")
+
+    @property
+    def simulates_whatsapp(self) -> bool:
+        return self._on_sandbox(self.whatsapp_url)
+
+    @property
+    def inbox(self) -> str:
+        """Where to look what the telephones show."""
+        return self._sandbox_at("whatsapp/")
+
+    @property
     def needs_model(self) -> bool:
         """Whether a model server is ours; somebody with an Ollama of their own needs no second model in memory."""
         return any(self._on_sandbox(url) for url in self.ollama_url.split(","))
 
     @property
     def uses_sandbox(self) -> bool:
-        return self.needs_model or self._on_sandbox(self.cloud_url)
+        return self.needs_model or self._on_sandbox(self.cloud_url) or self.simulates_whatsapp
 
     def _sandbox_at(self, name: str) -> str:
         return f"http://127.0.0.1:{self.sandbox_port}/{name}"
@@ -59,7 +80,7 @@ class Upstreams:
         """The address; the one of .env.example moved to the sandbox's port of this run. With the example copied to
         .env, `make run SANDBOX_PORT=9000` started no model, and no word said why."""
         parts = urlsplit(url.strip())
-        ours = _on_loopback(url, SANDBOX_PORT) and parts.path.strip("/") in ("ollama", "ollama-cloud")
+        ours = _on_loopback(url, SANDBOX_PORT) and parts.path.strip("/") in STAND_INS
         return parts._replace(netloc=f"{parts.hostname}:{self.sandbox_port}").geturl() if ours else url.strip()
 
 

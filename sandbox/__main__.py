@@ -54,7 +54,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--cloud", action="append", metavar="NAME", help="an Ollama cloud under /NAME; may be repeated")
     parser.add_argument("--whatsapp", action="append", metavar="NAME", help="a WhatsApp API and its inbox under /NAME")
-    parser.add_argument("--whatsapp-webhook", type=_webhook, metavar="URL", help="hears of every message")
+    parser.add_argument(
+        "--whatsapp-webhook", type=_webhook, metavar="URL", help="hears of every message",
+        default=os.environ.get("SANDBOX_WHATSAPP_WEBHOOK"),  # it may hold a token, which others could read here
+    )  # fmt: skip
     parser.add_argument("--until-stdin-ends", action="store_true", help="stop when whoever started this is gone")
     return parser.parse_args(arguments)
 

@@ -56,9 +56,12 @@ def sign_up(new: NewUser, browser: Browser) -> str:
     return _create(new, browser)[1]
 
 
-def register(new: NewUser, address: str) -> str:
-    """Register without signing anybody in. Returns the user's id. Raises as `sign_up` does."""
-    return _create(new, Browser(address=address), signed_in=False)[0]
+def register(new: NewUser, address: str, *, welcome: bool = True) -> str:
+    """Register without signing anybody in. Returns the user's id. Raises as `sign_up` does.
+
+    welcome: whether they are told of it, as customers are.
+    """
+    return _create(new, Browser(address=address), signed_in=False, welcome=welcome)[0]
 
 
 def normal_email(text: str) -> str | None:
@@ -71,7 +74,7 @@ def normal_email(text: str) -> str | None:
     return address if len(address) <= 190 else None
 
 
-def _create(new: NewUser, browser: Browser, *, signed_in: bool = True) -> tuple[str, str]:
+def _create(new: NewUser, browser: Browser, *, signed_in: bool = True, welcome: bool = True) -> tuple[str, str]:
     user = _checked(new)
     # Counted only for what is well written, so that typing errors cost nobody their turn.
     if not attempts.take(attempts.REGISTRATIONS, attempts.by_address(browser.address)):
@@ -81,7 +84,7 @@ def _create(new: NewUser, browser: Browser, *, signed_in: bool = True) -> tuple[
     # The hash takes 30 ms: no transaction is open meanwhile.
     user.password_hash = passwords.hashed(new.password)
     try:
-        token = _write(user, browser if signed_in else None)
+        token = _write(user, browser if signed_in else None, welcome)
         db.session.commit()
     except sa.exc.IntegrityError:
         # Two people (or one, twice) sent the same address at once: the second is told like any latecomer.
@@ -146,7 +149,7 @@ def _taken(user: User) -> dict[str, LazyString]:
     return problems
 
 
-def _write(user: User, browser: Browser | None) -> str:
+def _write(user: User, browser: Browser | None, welcome: bool) -> str:
     db.session.add(user)
     db.session.flush()
     account = Account(owner_id=user.id, plan_id=FIRST_PLAN, name=user.name)
@@ -157,5 +160,6 @@ def _write(user: User, browser: Browser | None) -> str:
     gift = current_app.config["PORTAL"].signup_credits * MILLI
     if gift:
         ledger.credit(account.id, gift, kind="grant", reference=f"signup:{account.id}", actor=f"user:{user.id}")
-    notify(account.id, "welcome", "registration", name=user.name or user.email, credits=gift)
+    if welcome:
+        notify(account.id, "welcome", "registration", name=user.name or user.email, credits=gift)
     return sessions.begin(user.id, browser) if browser else ""

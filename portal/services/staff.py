@@ -29,7 +29,7 @@ def ensure_admin(settings: Settings) -> str | None:
     if user is None:
         phone = settings.admin_phones[0] if settings.admin_phones else ""
         new = NewUser(email=settings.admin_email, phone=phone, password=settings.admin_password, name="Admin")
-        user = db.session.get_one(User, accounts.register(new, CONSOLE))
+        user = db.session.get_one(User, accounts.register(new, CONSOLE, welcome=False))
     elif not user.is_staff and not passwords.matches(user.password_hash, settings.admin_password):
         raise SomebodyElse
     user.role = "staff"

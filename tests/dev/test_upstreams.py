@@ -10,17 +10,23 @@ EXAMPLE = {
     "OLLAMA_URL": "http://127.0.0.1:8090/ollama",
     "OLLAMA_CLOUD_URL": "http://127.0.0.1:8090/ollama-cloud",
     "OLLAMA_CLOUD_API_KEY": "sandbox",
+    "RESAYIL_API_URL": "http://127.0.0.1:8090/whatsapp",
+    "RESAYIL_API_KEY": "sandbox",
 }
+THEIR_PHONES = {"RESAYIL_API_URL": "https://api.resayil.io/v1", "RESAYIL_API_KEY": "sends-to-true-telephones"}
 
 
 @pytest.mark.parametrize("given", [{}, EXAMPLE])
 def test_servers_and_cloud_are_the_sandboxs_of_this_run(given: dict[str, str]) -> None:
     """contract.md: make run works with nothing set, and with .env.example copied whatever SANDBOX_PORT says."""
     chosen = Upstreams(given, 9000)
-    assert chosen.settings() == {
+    told = chosen.settings()
+    assert told.pop("RESAYIL_API_URL") in (f"{HERE}/whatsapp", f"{HERE}/whatsapp/v1")
+    assert told == {
         "OLLAMA_URL": f"{HERE}/ollama",
         "OLLAMA_CLOUD_URL": f"{HERE}/ollama-cloud",
         "OLLAMA_CLOUD_API_KEY": "sandbox",
+        "RESAYIL_API_KEY": "sandbox",
     }
     assert chosen.needs_model
     assert chosen.uses_sandbox
@@ -35,12 +41,15 @@ def test_somebody_with_an_ollama_of_their_own_gets_the_cloud_alone() -> None:
 
 def test_a_key_of_ones_own_goes_to_the_true_cloud_and_never_to_the_sandbox() -> None:
     """OPS-03: empty is the portal's own default address."""
-    chosen = Upstreams({"OLLAMA_CLOUD_API_KEY": "costs-money"}, 9000)
-    assert chosen.settings() == {"OLLAMA_URL": f"{HERE}/ollama", "OLLAMA_CLOUD_URL": ""}
+    told = Upstreams({"OLLAMA_CLOUD_API_KEY": "costs-money"}, 9000).settings()
+    assert (told["OLLAMA_CLOUD_URL"], "OLLAMA_CLOUD_API_KEY" in told) == ("", False)
+    told = Upstreams({"RESAYIL_API_KEY": "sends-to-true-telephones"}, 9000).settings()
+    assert (told["RESAYIL_API_URL"], "RESAYIL_API_KEY" in told) == ("", False)
 
 
 def test_a_cloud_of_ones_own_is_given_no_invented_key() -> None:
     """OPS-03."""
-    chosen = Upstreams({"OLLAMA_URL": THEIRS, "OLLAMA_CLOUD_URL": "https://ollama.com"}, 9000)
-    assert chosen.settings() == {"OLLAMA_URL": THEIRS, "OLLAMA_CLOUD_URL": "https://ollama.com"}
+    own = {"OLLAMA_URL": THEIRS, "OLLAMA_CLOUD_URL": "https://ollama.com"}
+    chosen = Upstreams({**own, **THEIR_PHONES}, 9000)
+    assert chosen.settings() == {**own, "RESAYIL_API_URL": THEIR_PHONES["RESAYIL_API_URL"]}
     assert not chosen.uses_sandbox
