@@ -34,7 +34,7 @@ FACTS: Final[dict[str, dict[str, Any]]] = {
     },
     "provider_down": {"provider": "ollama-1", "reason": "connection refused"},
     "provider_up": {"provider": "ollama-1", "seconds": 754},
-    "job_stale": {"job": "remind_expiring", "since": _MOMENT, "reason": "it never ended"},
+    "job_stale": {"job": "remind_expiring", "since": _MOMENT, "reason": "not run"},
     "step_dead": {
         "event": "payment_paid", "step": "receipt", "run": "0190f3c2a4b17c3e9d52", "error": "SMTP: connection refused",
     },

@@ -132,21 +132,21 @@ State of the providers:
     },
     "job_stale": {
         "ar": Wording(
-            "مهمة مجدولة لا تعمل في موعدها",
+            "مهمة مجدولة لا تُنجز",
             """\
 المهمة: {job}
-متأخرة منذ: {since}
+منذ: {since}
 السبب: {reason}
-ما تقوم به هذه المهمة لا يتم الآن. تحققوا من أن المجدول ومنفّذ المهام يعملان:
+عمل هذه المهمة متوقف الآن. عالجوا السبب، وتحققوا من أن المجدول ومنفّذ المهام يعملان:
 {link}""",
         ),
         "en": Wording(
-            "A scheduled job is not running on time",
+            "A scheduled job is not being done",
             """\
 Job: {job}
-Late since: {since}
+Since: {since}
 Reason: {reason}
-What this job does is not being done. Check that the scheduler and the worker are running:
+Its work stands still. Look into the reason, and check that the scheduler and the worker are running:
 {link}""",
         ),
     },
