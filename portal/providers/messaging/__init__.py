@@ -4,6 +4,7 @@ A fault says whether trying again may help, and whether the message may be out a
 its own answers mean, and everything after depends on these two.
 """
 
+import datetime as dt
 from typing import NamedTuple, Protocol
 
 
@@ -35,9 +36,9 @@ class WhatsApp(Protocol):
         """Send `text` to the E.164 number. reference: our own id of it. Raises MessagingError."""
         ...
 
-    def find(self, phone: str, text: str, reference: str) -> Sent | None:
+    def find(self, phone: str, text: str, reference: str, since: dt.datetime | None = None) -> Sent | None:
         """The message the carrier may have accepted earlier: by our reference, or by number and text where it gives
-        no references back. Raises MessagingError (never in doubt) when it can't say."""
+        no references back, and then not one older than `since`. Raises MessagingError (never in doubt) when it can't say."""
         ...
 
     def check(self) -> str:

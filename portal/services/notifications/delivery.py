@@ -42,6 +42,7 @@ class _Letter(NamedTuple):
     address: str
     text: str
     in_doubt: bool
+    created_at: dt.datetime
     expires_at: dt.datetime | None
     kind: Kind
     facts: Mapping[str, Any]
@@ -104,7 +105,7 @@ def text_of(letter_facts: Mapping[str, Any], kind: Kind, language: str, base_url
 def _by_whatsapp(carrier: WhatsApp, letter: _Letter, settings: Settings, doubt: bool) -> tuple[Sent, str]:
     text = letter.text or text_of(_with_codes(letter), letter.kind, letter.language, settings.base_url)
     if doubt:
-        found = carrier.find(letter.address, text, letter.id)
+        found = carrier.find(letter.address, text, letter.id, letter.created_at)
         if found is not None:
             log.info("message found at the carrier: not sent again", extra={"delivery": letter.id})
             return found, text
@@ -134,16 +135,17 @@ def _read(delivery_id: str) -> _Letter:
     with db.engine.connect().execution_options(sqlite_read_only=True) as connection:
         row = connection.execute(
             sa.select(
-                Delivery.channel, Delivery.address, Delivery.text, Delivery.in_doubt, Delivery.expires_at,
-                Notification.kind, Notification.facts, Notification.language,
+                Delivery.channel, Delivery.address, Delivery.text, Delivery.in_doubt, Delivery.created_at,
+                Delivery.expires_at, Notification.kind, Notification.facts, Notification.language,
             )
             .join(Notification, Notification.id == Delivery.notification_id)
             .where(Delivery.id == delivery_id)
         ).one()  # fmt: skip
     kind = KINDS[row.kind]
     return _Letter(
-        delivery_id, row.channel, row.address, row.text, row.in_doubt, row.expires_at, kind, row.facts, row.language
-    )
+        delivery_id, row.channel, row.address, row.text, row.in_doubt, row.created_at, row.expires_at, kind, row.facts,
+        row.language,
+    )  # fmt: skip
 
 
 def _keep_text(delivery_id: str, text: str) -> None:
