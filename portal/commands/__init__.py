@@ -5,6 +5,7 @@ import sys
 import click
 import sqlalchemy as sa
 from flask import Flask, current_app
+from flask.cli import with_appcontext
 from flask_babel import force_locale
 
 from portal import money
@@ -17,7 +18,7 @@ from portal.services.gateway import sweep as sweeping
 
 
 def init_app(app: Flask) -> None:
-    own = (seed, ledger_check, create_admin, create_key, credit, sweep, scheduler)
+    own = (seed, ledger_check, create_admin, create_key, credit, sweep, scheduler, tick)
     for command in (*own, providers.group, prices.prices, prices.setting, messages.group):
         app.cli.add_command(command)
 
@@ -108,6 +109,17 @@ def scheduler() -> None:
     from portal.tasks import schedule
 
     schedule.run(current_app.config["PORTAL"])
+
+
+@click.command()
+@click.option("--seconds", default=50, show_default=True, help="Begin nothing new after so long.")
+@with_appcontext
+def tick(seconds: int) -> None:
+    """Do all the work that is due: for hosts without worker and scheduler, called by cron once a minute."""
+    from portal.tasks import tick as ticking
+
+    done = ticking.tick(seconds)
+    click.echo(", ".join(f"{count} {what}" for what, count in done.items()))
 
 
 def _account(text: str) -> Account:

@@ -133,6 +133,14 @@ def run_again(graph: Graph, step_id: str) -> None:
 
 def sweep(graph: Graph) -> int:
     """Unfold what was recorded and not unfolded, and hand over the steps that are due. Returns how many of both."""
+    new = unfold_new(graph)
+    due = work.hand_out(EventStep)
+    queue.enqueue_now("run steps", work.batches(due))
+    return new + len(due)
+
+
+def unfold_new(graph: Graph) -> int:
+    """Unfold what was recorded and not unfolded. Returns how many events there were."""
     with db.engine.connect().execution_options(sqlite_read_only=True) as connection:
         query = sa.select(Event.id).where(Event.state == "new").order_by(Event.created_at).limit(SWEEP)
         new = list(connection.scalars(query))
@@ -141,9 +149,7 @@ def sweep(graph: Graph) -> int:
             unfold(graph, event_id)
         except KeyError as kind:  # of a newer release than this worker's: it is left to a worker of that one
             log.warning("no graph for this kind", extra={"run": event_id, "kind": str(kind)})
-    due = work.hand_out(EventStep)
-    queue.enqueue_now("run steps", work.batches(due))
-    return len(new) + len(due)
+    return len(new)
 
 
 def _done(

@@ -82,6 +82,16 @@ def hand_out(model: Row) -> list[str]:
     return ids
 
 
+def due(model: Row, limit: int) -> list[str]:
+    """Ids of what could be claimed now, the oldest first, whether the queue has them or not."""
+    now = clock.utcnow()
+    waiting = sa.and_(model.state == "waiting", model.due_at <= now)
+    dead = sa.and_(model.state == "running", model.lease_until < now)
+    query = sa.select(model.id).where(sa.or_(waiting, dead)).order_by(model.due_at).limit(limit)
+    with db.engine.connect().execution_options(sqlite_read_only=True) as connection:
+        return list(connection.scalars(query))
+
+
 def batches(ids: list[str], size: int = BATCH) -> list[list[str]]:
     """Ids in the portions that jobs are made of."""
     return [ids[start : start + size] for start in range(0, len(ids), size)]

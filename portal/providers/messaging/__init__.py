@@ -38,7 +38,8 @@ class WhatsApp(Protocol):
 
     def find(self, phone: str, text: str, reference: str, since: dt.datetime | None = None) -> Sent | None:
         """The message the carrier may have accepted earlier: by our reference, or by number and text where it gives
-        no references back, and then not one older than `since`. Raises MessagingError (never in doubt) when it can't say."""
+        no references back, and then none older than `since`. Raises MessagingError, never in doubt, when it can't say.
+        """
         ...
 
     def check(self) -> str:
