@@ -92,28 +92,27 @@ def waiting() -> dict[str, int]:
 
 
 def _committed(session: Session) -> None:
-    if session.in_nested_transaction():
-        return  # a savepoint: the transaction around it may still be rolled back
-    for held in session.info.pop(_HELD, ()):
-        enqueue_now(held.name, [held.ids])
+    savepoint = session.get_nested_transaction()
+    if savepoint is None:
+        for held in session.info.pop(_HELD, ()):
+            enqueue_now(held.name, [held.ids])
+        return
+    # A savepoint was released: what it held is now that of the transaction around it, which may still be rolled back.
+    around = savepoint.parent if savepoint.parent is not None and savepoint.parent.nested else None
+    session.info[_HELD] = [
+        held._replace(savepoint=around) if held.savepoint is savepoint else held
+        for held in session.info.get(_HELD, ())
+    ]  # fmt: skip
 
 
 def _ended(session: Session, transaction: SessionTransaction) -> None:
-    """Nothing outlives its transaction, however that ended; a commit has taken its own before."""
+    """Nothing outlives its transaction or savepoint, however that ended; a commit has taken its own before."""
     if transaction.parent is None:
         session.info.pop(_HELD, None)
+    elif transaction.nested:
+        session.info[_HELD] = [held for held in session.info.get(_HELD, ()) if held.savepoint is not transaction]
 
 
-def _rolled_back(session: Session, transaction: SessionTransaction) -> None:
-    held: list[_Held] = session.info.get(_HELD, [])
-    if transaction.nested:
-        session.info[_HELD] = [one for one in held if one.savepoint is not transaction]
-
-
-_listeners: tuple[tuple[str, Any], ...] = (
-    ("after_commit", _committed),
-    ("after_soft_rollback", _rolled_back),
-    ("after_transaction_end", _ended),
-)
+_listeners: tuple[tuple[str, Any], ...] = (("after_commit", _committed), ("after_transaction_end", _ended))
 for _name, _listener in _listeners:
     sa.event.listen(db.session, _name, _listener)
