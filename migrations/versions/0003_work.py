@@ -134,6 +134,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("notifications", schema=None) as batch_op:
         batch_op.create_index("ix_notifications_account_id_created_at", ["account_id", "created_at"], unique=False)
+        batch_op.create_index("ix_notifications_account_id_read_at", ["account_id", "read_at"], unique=False)
         batch_op.create_index("ix_notifications_recipient_created_at", ["recipient", "created_at"], unique=False)
 
     op.create_table("opt_outs",

@@ -14,16 +14,18 @@ from werkzeug.wrappers import Response
 from portal.errors import AccessDenied
 from portal.extensions import db
 from portal.models import Account, User, Wallet
+from portal.services.notifications import centre
 
 PUBLIC, USER, STAFF, KEY = "public", "user", "staff", "key"
 
 
 class PageCaller(NamedTuple):
-    """The signed-in person, the account whose pages are shown, and its wallet."""
+    """The signed-in person, the account whose pages are shown, its wallet, and how many notifications are unread."""
 
     user: User
     account: Account
     wallet: Wallet
+    unread: int
 
 
 def check() -> Response | None:
@@ -52,12 +54,12 @@ def current_caller() -> PageCaller:
     caller: PageCaller | None = g.get("page_caller")
     if caller is None:
         row = db.session.execute(
-            sa.select(Account, Wallet)
+            sa.select(Account, Wallet, centre.unread_of(Account.id))
             .join(Wallet, Wallet.account_id == Account.id)
             .where(Account.owner_id == current_user.id)
             .options(sa.orm.joinedload(Account.plan))
         ).one_or_none()
         if row is None:
             raise AccessDenied
-        caller = g.page_caller = PageCaller(current_user._get_current_object(), row[0], row[1])
+        caller = g.page_caller = PageCaller(current_user._get_current_object(), *row)
     return caller

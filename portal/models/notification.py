@@ -24,6 +24,7 @@ class Notification(Base):
         sa.UniqueConstraint("recipient", "kind", "occasion"),
         sa.CheckConstraint("language in ('ar', 'en')", name="language"),
         sa.Index("ix_notifications_account_id_created_at", "account_id", "created_at"),
+        sa.Index("ix_notifications_account_id_read_at", "account_id", "read_at"),  # the bell, on every page
         sa.Index("ix_notifications_recipient_created_at", "recipient", "created_at"),
         MYSQL,
     )

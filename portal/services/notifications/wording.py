@@ -9,7 +9,7 @@ import datetime as dt
 import logging
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -91,14 +91,17 @@ def wording(kind: str, language: str) -> Wording:
 def both(kind: str) -> dict[str, Wording]:
     """The words in force in both languages, by one query. Raises KeyError for an unknown kind."""
     words = dict(TEXTS[kind])
-    for row in _in_force(MessageTemplate.kind == kind):
-        stored = Wording(row.title, row.body)
-        if unknown := placeholders(f"{row.title} {row.body}") - known_placeholders(kind):
-            # A release took a fact away: the edited words can't be filled in any more, and silence is worse than ours.
-            extra = {"kind": kind, "language": row.language, "version": row.version, "unknown": sorted(unknown)}
-            log.error("a wording names what its kind does not have: the release's own is used", extra=extra)
-            continue
-        words[row.language] = stored
+    words |= {
+        row.language: Wording(row.title, row.body) for row in _in_force(MessageTemplate.kind == kind) if _fits(row)
+    }
+    return words
+
+
+def in_language(kinds: Collection[str], language: str) -> dict[str, Wording]:
+    """The words in force of several kinds in one language, by one query. Raises KeyError as `both` does."""
+    words = {kind: TEXTS[kind][language] for kind in kinds}
+    mine = sa.and_(MessageTemplate.kind.in_(words), MessageTemplate.language == language)
+    words |= {row.kind: Wording(row.title, row.body) for row in _in_force(mine) if _fits(row)}
     return words
 
 
@@ -219,6 +222,18 @@ def _in_force(condition: sa.ColumnElement[bool]) -> list[sa.Row[Any]]:
     query = sa.select(MessageTemplate.__table__).where(condition, MessageTemplate.version == higher.scalar_subquery())
     with db.engine.connect().execution_options(sqlite_read_only=True) as connection:
         return list(connection.execute(query))
+
+
+def _fits(row: sa.Row[Any]) -> bool:
+    """Whether the kind has every fact that the words name.
+
+    A release took a fact away: the edited words can't be filled in any more, and silence is worse than ours.
+    """
+    unknown = placeholders(f"{row.title} {row.body}") - known_placeholders(row.kind)
+    if unknown:
+        extra = {"kind": row.kind, "language": row.language, "version": row.version, "unknown": sorted(unknown)}
+        log.error("a wording names what its kind does not have: the release's own is used", extra=extra)
+    return not unknown
 
 
 def _version(row: sa.Row[Any]) -> Version:
