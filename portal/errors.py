@@ -103,6 +103,11 @@ class KeyRevoked(_NotSignedIn):
     sentence = _l("This API key was deleted. Please create a new one in the portal.")
 
 
+class WrongToken(_NotSignedIn):
+    code = "invalid_token"
+    sentence = _l("The token or the signature of this call is not right. Nothing was changed.")
+
+
 class InsufficientCredits(PortalError):
     code, status, type = "insufficient_credits", 402, "insufficient_quota"
     sentence = _l(
@@ -231,6 +236,10 @@ class LimiterUnavailable(PortalError):
 class ServiceUnavailable(PortalError):
     code, status = "service_unavailable", 503
     sentence = _l("The portal can't take requests at the moment. Nothing was charged. Please try again shortly.")
+
+
+class HookClosed(ServiceUnavailable):
+    sentence = _l("The portal has no token for this hook, so it takes no calls. The operator can set one.")
 
 
 class AnswerInterrupted(ServiceUnavailable):

@@ -30,6 +30,7 @@ _SECRET_SHAPES = re.compile(
     r"|(?<=Failing row contains )\([^\n]*"
     r"|(?i:bearer)\s+[^\s\"',]+"
     r"|\+[1-9][0-9]{7,14}\b"
+    r"|(?<=/webhooks/resayil/)[^\s\"',?]+"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
     r"|(?i:password|secret|token)[\"']?\s*[=:]\s*[\"']?[^\s\"',&]+"
 )

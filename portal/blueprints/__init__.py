@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from flask import Blueprint, Flask
 
-from portal.blueprints import auth, dashboard, errors, guards, health, keys, proxy, settings, site
+from portal.blueprints import auth, dashboard, errors, guards, health, keys, proxy, settings, site, webhooks
 from portal.extensions import csrf, login_manager
 
 
@@ -28,6 +28,7 @@ DOORS = (
     Door(keys.bp,      ("",),                guards.USER,   True,  "page"),
     Door(settings.bp,  ("",),                guards.USER,   True,  "page"),
     Door(proxy.bp,     ("/v1", "/api/v1"),   guards.KEY,    False, "openai"),
+    Door(webhooks.bp,  ("",),                guards.PUBLIC, False, "openai"),
     Door(health.bp,    ("",),                guards.PUBLIC, False, "openai"),
 )  # fmt: skip
 

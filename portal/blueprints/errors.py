@@ -56,7 +56,7 @@ def _http(error: HTTPException) -> Response:
     if error.code is not None and error.code < 400:
         return make_response(error.get_response())
     if error.code == 413:
-        return render(RequestTooLarge(limit=current_app.config["MAX_CONTENT_LENGTH"]))
+        return render(RequestTooLarge(limit=request.max_content_length))
     known: dict[int, type[PortalError]] = {403: AccessDenied, 404: NotFound, 405: MethodNotAllowed}
     if error.code in known:
         response = render(known[error.code]())

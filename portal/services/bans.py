@@ -25,22 +25,31 @@ class BadBan(ValueError):
     """`str()` says what is wrong with it."""
 
 
-def ban(address: str, jail: str, failures: int = 0, seconds: int | None = None) -> bool:
+def ban(
+    address: str, jail: str, failures: int = 0, seconds: int | None = None, *, since: dt.datetime | None = None
+) -> bool:
     """Note that an address is banned, and have staff told. Commits.
 
-    seconds: how long; None or below zero for good. Returns False when this ban stands already. Raises BadBan.
+    seconds: how long; None or below zero for good. since: when it began, by the clock of its host; by default now.
+    Returns False when this ban stands already, or is over and was told before. Raises BadBan.
     """
     address, jail = _address(address), _jail(jail)
     if not 0 <= failures <= 1_000_000:
         raise BadBan("failures must be a number from 0 to 1000000")
     now = clock.utcnow()
-    until = None if seconds is None or seconds < 0 else now + min(dt.timedelta(seconds=min(seconds, 10**9)), LONGEST)
+    began = since or now
+    if abs(now - began) > LONGEST:
+        raise BadBan("time must be an instant of these years")
+    until = None if seconds is None or seconds < 0 else began + min(dt.timedelta(seconds=min(seconds, 10**9)), LONGEST)
     standing = f"{jail} {address}"
+    if since is not None and _known(address, jail, since):  # a list read before the ban was lifted tells it once more
+        db.session.rollback()
+        return False
     # One whose time is over and whose end nobody told makes room for the next.
     over = sa.update(Ban).where(Ban.standing == standing, Ban.until <= now).values(standing=None, lifted_at=Ban.until)
     db.session.execute(over.execution_options(synchronize_session=False))
     row = {
-        "id": new_id(), "address": address, "jail": jail, "failures": failures, "banned_at": now, "until": until,
+        "id": new_id(), "address": address, "jail": jail, "failures": failures, "banned_at": began, "until": until,
         "standing": standing,
     }  # fmt: skip
     new = insert_missing(db.session.connection(), Ban, row)
@@ -62,6 +71,11 @@ def lift(address: str, jail: str) -> bool:
 def latest(limit: int = 100) -> Sequence[Ban]:
     """The bans, the newest first; `Ban.standing` and `Ban.until` say which stand."""
     return db.session.scalars(sa.select(Ban).order_by(Ban.banned_at.desc(), Ban.id.desc()).limit(limit)).all()
+
+
+def _known(address: str, jail: str, since: dt.datetime) -> bool:
+    same = (Ban.address == address, Ban.jail == jail, Ban.banned_at == since)
+    return db.session.scalar(sa.select(Ban.id).where(*same).limit(1)) is not None
 
 
 def _address(text: str) -> str:
