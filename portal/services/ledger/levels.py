@@ -19,7 +19,8 @@ def crossed(before: int, after: int, total: int) -> str | None:
     """The kind of event that a charge from `before` to `after` milli-credits causes; None for almost every charge."""
     if after < LEAST <= before:
         return EXHAUSTED
-    if is_low(after, total) and not is_low(before, total):
+    # Of fewer than five credits a fifth is less than one: "running low" came after "used up".
+    if after >= LEAST and is_low(after, total) and not is_low(before, total):
         return LOW
     return None
 

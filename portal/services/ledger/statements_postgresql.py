@@ -42,7 +42,7 @@ WITH r AS (SELECT * FROM json_to_recordset(%s::json) AS x(id text, account_id te
  booked AS (INSERT INTO ledger_entries (id, account_id, seq, kind, amount, balance_before, balance_after, reference, actor, meta, created_at)
      SELECT entry_id, account_id, seq, 'usage', -cost, after + cost, after, id, actor, '{}', settled_at FROM ranked WHERE cost > 0),
  crossed AS (SELECT *, CASE WHEN after < {least} AND after + cost >= {least} THEN '{exhausted}'
-     WHEN after * 100 <= total * {percent} AND (after + cost) * 100 > total * {percent} THEN '{low}' END AS kind FROM ranked WHERE cost > 0),
+     WHEN after >= {least} AND after * 100 <= total * {percent} AND (after + cost) * 100 > total * {percent} THEN '{low}' END AS kind FROM ranked WHERE cost > 0),
  told AS (INSERT INTO events (id, kind, occasion, facts, created_at, state)
      SELECT entry_id, kind, account_id || ':' || credited_seq,
      json_build_object('account', account_id, 'credited', credited_seq, 'balance', after::bigint, 'total', total), settled_at, 'new'
