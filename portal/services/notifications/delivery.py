@@ -44,6 +44,7 @@ class _Letter(NamedTuple):
     in_doubt: bool
     created_at: dt.datetime
     expires_at: dt.datetime | None
+    delivered_at: dt.datetime | None
     kind: Kind
     facts: Mapping[str, Any]
     language: str
@@ -66,6 +67,8 @@ def deliver_one(delivery_id: str) -> str | None:
         return None
     letter = _read(delivery_id)
     settings: Settings = current_app.config["PORTAL"]
+    if letter.delivered_at is not None:  # its receipt came, and the carrier's answer to our sending was lost
+        return _note(held, letter, state="done", error="", in_doubt=False)
     if letter.expires_at is not None and letter.expires_at <= clock.utcnow():
         return _note(held, letter, state="expired", error="it would have come too late")
     doubt = letter.in_doubt or held.crashed
@@ -136,15 +139,16 @@ def _read(delivery_id: str) -> _Letter:
         row = connection.execute(
             sa.select(
                 Delivery.channel, Delivery.address, Delivery.text, Delivery.in_doubt, Delivery.created_at,
-                Delivery.expires_at, Notification.kind, Notification.facts, Notification.language,
+                Delivery.expires_at, Delivery.delivered_at, Notification.kind, Notification.facts,
+                Notification.language,
             )
             .join(Notification, Notification.id == Delivery.notification_id)
             .where(Delivery.id == delivery_id)
         ).one()  # fmt: skip
     kind = KINDS[row.kind]
     return _Letter(
-        delivery_id, row.channel, row.address, row.text, row.in_doubt, row.created_at, row.expires_at, kind, row.facts,
-        row.language,
+        delivery_id, row.channel, row.address, row.text, row.in_doubt, row.created_at, row.expires_at,
+        row.delivered_at, kind, row.facts, row.language,
     )  # fmt: skip
 
 

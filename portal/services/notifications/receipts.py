@@ -102,7 +102,7 @@ def note(receipt: Receipt) -> bool:
         noted = connection.execute(step(sa.update(Delivery).where(which, Delivery.channel == "whatsapp"), receipt))
     if noted.rowcount and receipt.happened == FAILED:
         extra = {"delivery": receipt.reference, "at_carrier": receipt.provider_id, "said": _digitless(receipt.reason)}
-        log.error("message failed after it was accepted", extra=extra)
+        log.warning("message failed after it was accepted", extra=extra)
     return bool(noted.rowcount)
 
 
