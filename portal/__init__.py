@@ -6,6 +6,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from portal import commands, database, extensions, i18n, logs, pages, store
 from portal.blueprints import frame, open_doors
 from portal.config import ROOT, Settings, load_settings
+from portal.tasks.schedule import TIMETABLE
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -35,6 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     open_doors(app)
     frame.init_app(app)
     commands.init_app(app)
+    app.extensions["timetable"] = TIMETABLE  # doors show how its jobs are, and may not know the clock themselves
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

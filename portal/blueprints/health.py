@@ -1,14 +1,17 @@
-"""For operators and load balancers: alive (`/healthz`), and able to serve (`/readyz`, each part with its state)."""
+"""For operators and load balancers: alive (`/healthz`), and able to serve (`/readyz`, each part with its state).
 
-import redis
+A timetable that stands still makes no host unfit for customers: it is told, and the answer stays 200.
+"""
+
 import sqlalchemy as sa
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, current_app, jsonify
 
-from portal import store
 from portal.extensions import db
 from portal.models import Plan
+from portal.services import run_views, timetable
 
 bp = Blueprint("health", __name__)
+Part = dict[str, object]
 
 
 @bp.get("/healthz")
@@ -18,9 +21,15 @@ def alive() -> Response:
 
 @bp.get("/readyz")
 def ready() -> tuple[Response, int]:
-    """200 when pages and API can be served; the store may be away where the limits fail open."""
-    parts = {"database": _database(), "store": _store()}
-    able = parts["database"] == "ok"
+    """200 when pages and API can be served; the store may be away where the limits fail open. Two statements."""
+    database, waiting = _database(), run_views.waiting()
+    parts = {
+        "database": database,
+        "store": "away" if waiting is None else "ok",
+        "timetable": _timetable() if database == "ok" else {"state": "unknown"},
+        "queue": {"state": "unknown"} if waiting is None else {"state": "ok", "waiting": waiting},
+    }
+    able = database == "ok"
     return jsonify(status="ok" if able else "unavailable", parts=parts), 200 if able else 503
 
 
@@ -32,9 +41,15 @@ def _database() -> str:
     return "ok" if count else "empty: run flask --app wsgi db upgrade, then seed"
 
 
-def _store() -> str:
+def _timetable() -> Part:
+    """`not started`: no job was ever seen, as in a portal whose scheduler comes up after its web processes."""
     try:
-        store.client().ping()
-    except redis.RedisError:
-        return "away"
-    return "ok"
+        states = timetable.states(current_app.extensions["timetable"])
+    except sa.exc.SQLAlchemyError:
+        return {"state": "unknown"}
+    if all(state.row is None for state in states):
+        return {"state": "not started"}
+    for name, jobs in (("stale", [s for s in states if s.stale]), ("failing", [s for s in states if s.failing])):
+        if jobs:
+            return {"state": name, "jobs": [job.name for job in jobs]}
+    return {"state": "ok"}

@@ -3,23 +3,20 @@
 import sys
 
 import click
-import sqlalchemy as sa
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 from flask_babel import force_locale
 
 from portal import money
-from portal.commands import messages, prices, providers
-from portal.extensions import db
-from portal.ids import new_id
-from portal.models import Account, User
-from portal.services import accounts, api_keys, ledger, seeds, staff
+from portal.commands import alerts, messages, prices, providers, subscriptions, tasks, whose
+from portal.services import accounts, adjustments, api_keys, ledger, seeds, staff
 from portal.services.gateway import sweep as sweeping
 
 
 def init_app(app: Flask) -> None:
     own = (seed, ledger_check, create_admin, create_key, credit, sweep, scheduler, tick)
-    for command in (*own, providers.group, prices.prices, prices.setting, messages.group):
+    groups = (providers.group, messages.group, alerts.group, tasks.group)
+    for command in (*own, *groups, prices.prices, prices.setting, subscriptions.subscribe, subscriptions.topup):
         app.cli.add_command(command)
 
 
@@ -63,7 +60,7 @@ def _ensure_admin() -> None:
 @click.option("--label", default="command line", show_default=True)
 def create_key(email: str, label: str) -> None:
     """Create an API key for the account of EMAIL and print it, once."""
-    account = _account(email)
+    account = whose.account(email)
     click.echo(api_keys.create(account.id, account.owner_id, label=label).secret)
 
 
@@ -81,19 +78,16 @@ def ledger_check() -> None:
 @click.command(context_settings={"ignore_unknown_options": True})  # or a minus would be taken for an option
 @click.argument("account")
 @click.argument("amount")
-@click.option("--reason", required=True, help="Why, for the ledger.")
+@click.option("--reason", required=True, help="Why, for the ledger and for the customer to read.")
 def credit(account: str, amount: str, reason: str) -> None:
-    """Add AMOUNT credits (or take them, with a minus) to ACCOUNT: its id or its owner's e-mail address."""
-    row = _account(account)
+    """Add AMOUNT credits (or take them, with a minus) to ACCOUNT (its id or its owner's e-mail), and tell its owner."""
+    row = whose.account(account)
     try:
-        entry = ledger.adjust(
-            row.id, money.parse_credits(amount), reference="manual:" + new_id(), actor="console", reason=reason
-        )
+        entry = adjustments.adjust(row.id, money.parse_credits(amount), actor="console", reason=reason)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     except ledger.NotCovered as error:
         raise click.ClickException("The account has less than that available. Nothing was changed.") from error
-    db.session.commit()
     click.echo(f"Balance: {money.credits(entry.balance_after)} credits.")
 
 
@@ -120,11 +114,3 @@ def tick(seconds: int) -> None:
 
     done = ticking.tick(seconds)
     click.echo(", ".join(f"{count} {what}" for what, count in done.items()))
-
-
-def _account(text: str) -> Account:
-    query = sa.select(Account).join(User, User.id == Account.owner_id)
-    account = db.session.scalar(query.where(sa.or_(Account.id == text, User.email == text.strip().lower())))
-    if account is None:
-        raise click.ClickException(f"There is no account {text}.")
-    return account

@@ -28,7 +28,8 @@ def letter(app: Flask, kind: str = "credit_low", **values: Any) -> str:
 
 def accepted(app: Flask, **values: Any) -> str:
     """One that the carrier has taken."""
-    return letter(app, **{"state": "done", "attempts": 1, "provider_id": CARRIERS, "accepted_at": LONG_AGO} | values)
+    taken: dict[str, Any] = {"state": "done", "attempts": 1, "provider_id": CARRIERS, "accepted_at": LONG_AGO}
+    return letter(app, **(taken | values))
 
 
 def now(app: Flask, delivery: str) -> sa.Row[*tuple[Any, ...]]:

@@ -91,7 +91,7 @@ def test_steps_that_come_in_the_wrong_order_only_move_forwards(make_app: MakeApp
     somebody already had, change nothing."""
     app = make_app(database_url, HOOK_TOKEN=TOKEN)  # the door's token where it has none of its own
     message = accepted(app)
-    ack = {"id": CARRIERS, "reference": message}
+    ack: dict[str, Any] = {"id": CARRIERS, "reference": message}
     read, delivered, failed = (
         event("message:out:ack", deliveryStatus=step, **ack) for step in ("read", "delivered", "failed")
     )
@@ -129,7 +129,7 @@ def test_a_failure_after_accepting_ends_the_message_in_our_own_words(
     """NOTIF-20, never-again "upstream texts": staff see why in our words; the carrier's own are in the log, without
     the digits that may be a number or a code."""
     known, unknown = accepted(portal), accepted(portal, provider_id=OTHERS)
-    said = {"failureReason": "Number +96550001234 is not registered on WhatsApp"}
+    said: dict[str, Any] = {"failureReason": "Number +96550001234 is not registered on WhatsApp"}
     with caplog.at_level(logging.WARNING, "portal.notifications"):
         understood(portal, event("message:out:failed", id=CARRIERS, **said))
         understood(portal, event("message:out:failed", id=OTHERS, reference=unknown, failureReason="Xyzzy 482913"))
@@ -309,7 +309,13 @@ def test_the_sandboxs_receipts_reach_the_portal(
     id where the reference is dropped."""
     app = make_app(sqlite_url, RESAYIL_API_URL=sandbox.whatsapp_url, RESAYIL_API_KEY="sandbox")
     web = start_web(sqlite_url, RESAYIL_WEBHOOK_TOKEN=TOKEN, RESAYIL_WEBHOOK_SECRET=SECRET)
-    knobs = {"webhook": web.url + DOOR, "webhook_twice": True, "webhook_secret": SECRET, "deliver_ms": 5, "read_ms": 5}
+    knobs: dict[str, Any] = {
+        "webhook": web.url + DOOR,
+        "webhook_twice": True,
+        "webhook_secret": SECRET,
+        "deliver_ms": 5,
+        "read_ms": 5,
+    }
     sandbox.control(server="whatsapp", unreachable=["+96550000009"], **knobs, **shape)
 
     def send(**values: Any) -> str:
