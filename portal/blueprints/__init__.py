@@ -9,7 +9,21 @@ from typing import NamedTuple
 
 from flask import Blueprint, Flask
 
-from portal.blueprints import auth, dashboard, errors, guards, health, keys, proxy, settings, site, webhooks
+from portal.blueprints import (
+    auth,
+    dashboard,
+    errors,
+    guards,
+    health,
+    keys,
+    notifications,
+    proxy,
+    recovery,
+    settings,
+    site,
+    verification,
+    webhooks,
+)
 from portal.extensions import csrf, login_manager
 
 
@@ -22,14 +36,17 @@ class Door(NamedTuple):
 
 
 DOORS = (
-    Door(site.bp,      ("",),                guards.PUBLIC, True,  "page"),
-    Door(auth.bp,      ("",),                guards.PUBLIC, True,  "page"),
-    Door(dashboard.bp, ("",),                guards.USER,   True,  "page"),
-    Door(keys.bp,      ("",),                guards.USER,   True,  "page"),
-    Door(settings.bp,  ("",),                guards.USER,   True,  "page"),
-    Door(proxy.bp,     ("/v1", "/api/v1"),   guards.KEY,    False, "openai"),
-    Door(webhooks.bp,  ("",),                guards.PUBLIC, False, "openai"),
-    Door(health.bp,    ("",),                guards.PUBLIC, False, "openai"),
+    Door(site.bp,           ("",),               guards.PUBLIC,   True,  "page"),
+    Door(auth.bp,           ("",),               guards.PUBLIC,   True,  "page"),
+    Door(recovery.bp,       ("",),               guards.PUBLIC,   True,  "page"),
+    Door(verification.bp,   ("",),               guards.USER,     True,  "page"),
+    Door(dashboard.bp,      ("",),               guards.USER,     True,  "page"),
+    Door(keys.bp,           ("",),               guards.USER,     True,  "page"),
+    Door(settings.bp,       ("",),               guards.USER,     True,  "page"),
+    Door(notifications.bp,  ("",),               guards.USER,     True,  "page"),
+    Door(proxy.bp,          ("/v1", "/api/v1"),  guards.KEY,      False, "openai"),
+    Door(webhooks.bp,       ("",),               guards.PUBLIC,   False, "openai"),
+    Door(health.bp,         ("",),               guards.PUBLIC,   False, "openai"),
 )  # fmt: skip
 
 

@@ -46,11 +46,11 @@ def create() -> Page:
         language=i18n.language(),
     )
     try:
-        token = accounts.sign_up(new, _browser(remember=False))
+        token = accounts.sign_up(new, browser(remember=False))
     except accounts.RegistrationRefused as refused:
         form.show(refused.problems)
         return _register_page(form), 422
-    return _entered(token, url_for("dashboard.show"), remember=False)
+    return entered(token, url_for("dashboard.show"), remember=False)
 
 
 @bp.get("/login")
@@ -67,14 +67,14 @@ def enter() -> Page:
         return render_template("auth/login.html", form=form, refused=False, next=request.form.get("next")), 422
     remember = bool(form.remember.data)
     try:
-        token = sign_in.sign_in(form.email.data or "", form.password.data or "", _browser(remember=remember))
+        token = sign_in.sign_in(form.email.data or "", form.password.data or "", browser(remember=remember))
     except sign_in.SignInRefused:
         return render_template("auth/login.html", form=form, refused=True, next=request.form.get("next")), 401
     except TooManyAttempts as slow:
         return render_template(
             "auth/login.html", form=form, refused=False, slow=slow, next=request.form.get("next")
         ), 429
-    return _entered(token, _target(), remember=remember)
+    return entered(token, _target(), remember=remember)
 
 
 @bp.post("/logout")
@@ -90,7 +90,7 @@ def _register_page(form: RegisterForm) -> str:
     return render_template("auth/register.html", form=form, gift=current_app.config["PORTAL"].signup_credits > 0)
 
 
-def _entered(token: str, target: str, *, remember: bool) -> Response:
+def entered(token: str, target: str, *, remember: bool) -> Response:
     """Bind this browser to its fresh session and go on. What an earlier visitor's cookie held does not survive."""
     user = sessions.user_of(token)
     flask.session.clear()
@@ -106,7 +106,7 @@ def _entered(token: str, target: str, *, remember: bool) -> Response:
     return response
 
 
-def _browser(*, remember: bool) -> Browser:
+def browser(*, remember: bool) -> Browser:
     return Browser(address=request.remote_addr or "", user_agent=request.user_agent.string, remember=remember)
 
 

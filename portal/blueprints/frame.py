@@ -17,7 +17,7 @@ from portal.models.account import User
 
 THEMES = ("dark", "light")
 LANGUAGE_NAMES = {"ar": "العربية", "en": "English"}
-JUST_DONE = ("deleted", "changed", "saved")
+JUST_DONE = ("deleted", "changed", "saved", "step")
 """Words of an address that say what its visitor did a moment ago: not true any more of a second visit."""
 
 
@@ -32,6 +32,7 @@ class Way(NamedTuple):
 WAYS = (
     Way("dashboard.show", _l("Dashboard"), "grid"),
     Way("keys.index", _l("API keys"), "key"),
+    Way("notifications.index", _l("Notifications"), "bell"),
     Way("settings.show", _l("Settings"), "sliders"),
 )
 

@@ -83,14 +83,17 @@ def reset(identifier: str, typed: str, password: str, browser: Browser) -> str:
     if not attempts.allowed(attempts.PER_ADDRESS, attempts.by_address(browser.address)):
         raise TooManyAttempts
     person = _find(identifier)
-    known = (person.email, person.phone) if person is not None else ("", "")
-    if problem := accounts.password_problem(password, *known):
+    # By what was typed alone: "do not use your e-mail address" told whether it was a known one's.
+    if problem := accounts.password_problem(password, _normal(identifier), _normal(identifier)):
         raise Refused({"password": problem})
     hashed = passwords.hashed(password)  # 30 ms, for strangers too
     if person is None:
         _wrong(browser.address, identifier)
         raise Refused({"code": WRONG_CODE})
     phone = _checked(person.user_id, codes.RESET, typed, browser.address, person.email)
+    if problem := accounts.password_problem(password, person.email, person.phone):
+        db.session.rollback()  # a try is spent, the code is not used up
+        raise Refused({"password": problem})
     # A person who changed their number meanwhile has no use for a code that went to the old one.
     values = {"password_hash": hashed, "phone_verified_at": clock.utcnow()}
     same = sa.update(User).where(User.id == person.user_id, User.phone == phone).values(**values)

@@ -31,7 +31,10 @@ def counted(app: Flask) -> Iterator[list[str]]:
         sa.event.remove(engine, "before_cursor_execute", note)
 
 
-@pytest.mark.parametrize(("path", "most"), [("/dashboard", 4), ("/keys", 3), ("/settings", 9), ("/", 8), ("/login", 1)])
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [("/dashboard", 4), ("/keys", 3), ("/settings", 10), ("/notifications", 5), ("/", 8), ("/login", 1)],
+)
 def test_a_page_asks_little_however_much_there_is(app: Flask, cast: Cast, path: str, most: int) -> None:
     """DASH-01, KEY-02: the same few queries for an empty account and a full one."""
     client = cast.sign_in(cast.layla)
@@ -51,7 +54,7 @@ def test_a_page_asks_little_however_much_there_is(app: Flask, cast: Cast, path: 
 def test_a_strangers_page_does_not_ask_who_they_are(app: Flask) -> None:
     """OPS-05: a visitor without a cookie costs no look-up."""
     client = app.test_client()
-    for path in ("/login", "/register", "/there-is-nothing-here"):
+    for path in ("/login", "/register", "/forgot", "/reset", "/there-is-nothing-here"):
         with counted(app) as asked:
             client.get(path)
         assert asked == [], path

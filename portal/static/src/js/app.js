@@ -1,5 +1,6 @@
 // Enhancements only: every page works without this file. It copies, remembers the theme, closes menus, asks before a
-// deletion in a dialog, and keeps a form from being sent twice. No framework, no inline handler: the policy is strict.
+// deletion in a dialog, counts seconds down, and keeps a form from being sent twice. No framework, no inline handler:
+// the policy is strict.
 
 const root = document.documentElement;
 root.dataset.js = "";
@@ -98,6 +99,21 @@ document.addEventListener("click", (event) => {
     dialog.close();
   }
 });
+
+// Seconds until a form may be sent are counted down beside its button; without a script the rule says how many are left.
+for (const seconds of document.querySelectorAll("[data-countdown]")) {
+  const line = seconds.parentElement;
+  const button = line.closest("form").querySelector("button");
+  const until = performance.now() + Number(seconds.textContent) * 1000;
+  const tick = () => {
+    const left = Math.ceil((until - performance.now()) / 1000);
+    button.disabled = left > 0;
+    line.hidden = left <= 0;
+    seconds.textContent = Math.max(0, left);
+    if (left > 0) setTimeout(tick, 1000);
+  };
+  tick();
+}
 
 // A button that was pressed says so, and a second press sends nothing.
 document.addEventListener("submit", (event) => {
