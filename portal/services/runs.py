@@ -7,6 +7,7 @@ same moment would each take the other for unfinished and their child would wait 
 """
 
 import datetime as dt
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -98,11 +99,12 @@ def run_step(graph: Graph, step_id: str) -> str | None:
         ).all()
     run = Run(row.id, row.kind, row.occasion, row.facts, {parent.name: parent.result for parent in parents})
     began, started = clock.utcnow(), time.monotonic()
-    if held.crashed and held.attempt % TRIES == 0:  # it takes every worker down with it: that is a failure too
-        return _failed(graph, run, row.step, held, began, 0, WorkerDied("the process that ran it ended with it"))
     try:
+        if held.crashed and held.attempt % TRIES == 1:  # its last try took the process along: that is a failure too
+            raise WorkerDied("the process that ran it ended with it")
         step = next(step for step in graph[run.kind] if step.name == row.step)
-        result = step.does(run)
+        result = dict(step.does(run) or {})
+        json.dumps(result)  # what can't be kept is the step's failure, not ours in the middle of writing it down
     except Exception as error:
         # Whatever it was: it is tried again, and seen.
         log.exception("step failed", extra={"run": run.id, "kind": run.kind, "step": row.step})
@@ -110,7 +112,7 @@ def run_step(graph: Graph, step_id: str) -> str | None:
         return _failed(graph, run, row.step, held, began, time.monotonic() - started, error)
     finally:
         db.session.remove()
-    return _done(graph, run, row.step, held, began, time.monotonic() - started, dict(result or {}))
+    return _done(graph, run, row.step, held, began, time.monotonic() - started, result)
 
 
 def run_again(graph: Graph, step_id: str) -> None:
@@ -124,7 +126,11 @@ def run_again(graph: Graph, step_id: str) -> None:
         _lock(connection, row.event_id)
         dead = (EventStep.id == step_id, EventStep.state == "dead")
         # Its tries are counted on, not anew: a number that came twice would let somebody long gone write a result.
-        fresh = {"state": "waiting", "due_at": now, "handed_at": now, "error": "", "ended_at": None}
+        # A last try that killed its process was noticed one number later: all tries are given from the next round on.
+        counted = EventStep.attempts + (TRIES - EventStep.attempts % TRIES) % TRIES
+        fresh: dict[str, Any] = {
+            "state": "waiting", "attempts": counted, "due_at": now, "handed_at": now, "error": "", "ended_at": None,
+        }  # fmt: skip
         if connection.execute(sa.update(EventStep).where(*dead).values(**fresh)).rowcount != 1:
             raise NotRunnable
         _settle(connection, graph[row.kind], row.event_id)
@@ -141,14 +147,16 @@ def sweep(graph: Graph) -> int:
 
 def unfold_new(graph: Graph) -> int:
     """Unfold what was recorded and not unfolded. Returns how many events there were."""
+    known = Event.kind.in_(list(graph))
     with db.engine.connect().execution_options(sqlite_read_only=True) as connection:
-        query = sa.select(Event.id).where(Event.state == "new").order_by(Event.created_at).limit(SWEEP)
+        query = sa.select(Event.id).where(Event.state == "new", known).order_by(Event.created_at).limit(SWEEP)
         new = list(connection.scalars(query))
+        # Of a newer release than this worker's: left to a worker of that one, and not in the way of what is known here.
+        unknown = list(connection.scalars(sa.select(Event.kind).where(Event.state == "new", ~known).distinct()))
+    if unknown:
+        log.warning("no graph for these kinds", extra={"kinds": sorted(unknown)})
     for event_id in new:
-        try:
-            unfold(graph, event_id)
-        except KeyError as kind:  # of a newer release than this worker's: it is left to a worker of that one
-            log.warning("no graph for this kind", extra={"run": event_id, "kind": str(kind)})
+        unfold(graph, event_id)
     return len(new)
 
 
@@ -171,29 +179,32 @@ def _failed(
     graph: Graph, run: Run, step: str, held: work.Claim, began: dt.datetime, seconds: float, error: Exception
 ) -> str | None:
     now = clock.utcnow()
-    tried = held.attempt % TRIES or TRIES
-    dead = tried == TRIES
-    why = f"{type(error).__name__}: {error}"
+    tried = held.attempt % TRIES
+    dead = tried == 0 or isinstance(error, WorkerDied)
+    why = work.plain(f"{type(error).__name__}: {error}")
     told: dict[str, Any] = {"error": why, "started_at": began, "ended_at": now, "duration_ms": round(seconds * 1000)}
     if dead:
         told |= {"state": "dead"}
     else:
         told |= {"state": "waiting", "due_at": now + dt.timedelta(seconds=PAUSES[tried - 1])}
-    with db.engine.begin() as connection:
-        _lock(connection, run.id)
-        if not work.write(connection, EventStep, held, **told):
-            return None
-        _settle(connection, graph.get(run.kind, ()), run.id)
-    if not dead:
-        return "waiting"
-    log.error("step given up", extra={"run": run.id, "kind": run.kind, "step": step})
-    notify_staff("step_dead", f"{held.id}:{now.isoformat()}", event=run.kind, step=step, run=run.id, error=why[:100])
+    # One transaction: killed between the two, the step would be dead and nobody would know.
+    connection = db.session.connection()
+    _lock(connection, run.id)
+    if not work.write(connection, EventStep, held, **told):
+        db.session.rollback()
+        return None
+    _settle(connection, graph.get(run.kind, ()), run.id)
+    if dead:
+        log.error("step given up", extra={"run": run.id, "kind": run.kind, "step": step})
+        occasion = f"{held.id}:{now.isoformat()}"
+        notify_staff("step_dead", occasion, event=run.kind, step=step, run=run.id, error=why[:100])
     db.session.commit()
-    return "dead"
+    return "dead" if dead else "waiting"
 
 
 def _lock(connection: sa.Connection, event_id: str) -> None:
-    connection.execute(sa.update(Event).where(Event.id == event_id).values(finished_at=None))
+    """Changes nothing: who came too late must leave the run as it is."""
+    connection.execute(sa.update(Event).where(Event.id == event_id).values(state=Event.state))
 
 
 def _settle(connection: sa.Connection, steps: Sequence[Step], event_id: str) -> list[str]:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from portal import clock
 from portal.extensions import db
 from portal.models import ScheduledJob
-from portal.services import events
+from portal.services import events, work
 from portal.services.insertion import insert_missing
 
 log = logging.getLogger("portal.schedule")
@@ -26,7 +26,6 @@ STALE_AFTER = dt.timedelta(minutes=5)
 """So late, or three of its own intervals, and a job counts as stale."""
 FAILING_AFTER = 3
 """Failures in a row, after which staff are told."""
-ERROR = 300
 
 
 class Every(NamedTuple):
@@ -139,7 +138,7 @@ def run(job: Job) -> bool:
         job.does()
     except Exception as fault:
         log.exception("job failed", extra={"job": job.name})
-        error = f"{type(fault).__name__}: {fault}"[:ERROR]
+        error = work.plain(f"{type(fault).__name__}: {fault}")
     finally:
         db.session.remove()
     _ended(job, row.run + 1, now, time.monotonic() - started, error)

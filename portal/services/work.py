@@ -60,8 +60,13 @@ def write(connection: sa.Connection, model: Row, held: Claim, **values: Any) -> 
     mine = (model.id == held.id, model.state == "running", model.attempts == held.attempt)
     values = {"lease_until": None, **values}
     if "error" in values:
-        values["error"] = values["error"][:ERROR]
+        values["error"] = plain(values["error"])
     return connection.execute(sa.update(model).where(*mine).values(**values)).rowcount == 1
+
+
+def plain(error: str) -> str:
+    """An error's text as every database takes it: no zero byte, no half of a character, not too long."""
+    return error.replace("\0", "").encode(errors="replace").decode()[:ERROR]
 
 
 def hand_out(model: Row) -> list[str]:

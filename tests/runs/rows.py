@@ -1,4 +1,4 @@
-"""Events, their steps and the time of day, for tests of work that is claimed: rows as they stand, a clock that is moved.
+"""Events and steps as they stand in rows, and a clock that is moved, for tests of work that is claimed.
 
 Every method opens and ends a transaction of its own, so that what the product does beside it is all that happens.
 """
@@ -56,11 +56,18 @@ class Rows:
     def steps(self, count: int, **values: Any) -> list[str]:
         """So many steps of one event, all alike. Returns their ids."""
         event_id = self.event(state="running")
-        alike = {"event_id": event_id, "result": {}, "attempts": 0, "error": "", "state": "waiting", "handed_at": None}
+        alike: dict[str, Any] = {
+            "event_id": event_id,
+            "result": {},
+            "attempts": 0,
+            "error": "",
+            "state": "waiting",
+            "handed_at": None,
+        }
         rows = [alike | {"id": new_id(), "name": str(number)} | values for number in range(count)]
         with self.app.app_context(), db.engine.begin() as connection:
             connection.execute(sa.insert(EventStep), rows)
-        return [row["id"] for row in rows]
+        return [str(row["id"]) for row in rows]
 
     def change(self, step_id: str, **values: Any) -> None:
         with self.app.app_context(), db.engine.begin() as connection:
