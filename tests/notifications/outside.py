@@ -17,11 +17,12 @@ from portal.services import ledger
 from portal.services.ledger import open_wallet
 from tests.ledger.books import Threads
 
+Line = sa.Row[*tuple[Any, ...]]
 _numbers = itertools.count(1)
 WHATSAPP = {"RESAYIL_API_KEY": "sandbox"}
 
 
-def customer(language: str = "ar", credit: int = 0) -> sa.Row[Any]:
+def customer(language: str = "ar", credit: int = 0) -> Line:
     """A user with an account and a wallet, written as rows: id, account, phone, email. Nobody is told of them."""
     number = next(_numbers)
     phone = f"+9655{number:07}"
@@ -45,20 +46,20 @@ def reading() -> sa.Connection:
     return db.engine.connect().execution_options(sqlite_read_only=True)
 
 
-def notes(*conditions: Any) -> list[sa.Row[Any]]:
+def notes(*conditions: Any) -> list[Line]:
     """The notifications, in the order they were made."""
     with reading() as connection:
         query = sa.select(Notification.__table__).where(*conditions).order_by(Notification.id)
         return list(connection.execute(query))
 
 
-def deliveries(*conditions: Any) -> list[sa.Row[Any]]:
+def deliveries(*conditions: Any) -> list[Line]:
     """The ways they go."""
     with reading() as connection:
         return list(connection.execute(sa.select(Delivery.__table__).where(*conditions).order_by(Delivery.id)))
 
 
-def delivery(delivery_id: str) -> sa.Row[Any]:
+def delivery(delivery_id: str) -> Line:
     [found] = deliveries(Delivery.id == delivery_id)
     return found
 

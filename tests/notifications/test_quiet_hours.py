@@ -1,6 +1,7 @@
 """What can wait is not told at night: from 22:00 to 08:00 in Kuwait, or as operators set it."""
 
 import datetime as dt
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -12,7 +13,7 @@ from portal.services import tunables, work
 from portal.services.notifications import notify, outbox
 from tests.notifications.outside import Clock, Queued, customer, deliveries, notes
 
-SOON = {"plan": {"ar": "نمو", "en": "Growth"}, "expires": "2026-11-24T09:00:00+00:00"}
+SOON: dict[str, Any] = {"plan": {"ar": "نمو", "en": "Growth"}, "expires": "2026-11-24T09:00:00+00:00"}
 
 
 def kuwait(hour: int, minute: int = 0, *, day: int = 21, second: int = 0) -> dt.datetime:

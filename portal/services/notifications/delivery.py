@@ -30,6 +30,8 @@ PAUSES = (10, 60, 300, 1800, 7200, 21_600, 43_200)
 TRIES = len(PAUSES) + 1
 URGENT_PAUSES = (5, 10, 20, 40)
 """For what is of no use after minutes."""
+ENOUGH = dt.timedelta(minutes=7)
+"""After so long a job begins no other message: the queue would break it off, in the middle of one."""
 LOOK_AFTER = 20
 """Seconds before a message in doubt is looked for: what the carrier has just accepted may not be listed yet."""
 
@@ -51,9 +53,15 @@ class _Letter(NamedTuple):
 
 
 def deliver(ids: Sequence[str]) -> dict[str, int]:
-    """Send the deliveries that are due among these. Returns how many came to which state."""
+    """Send the deliveries that are due among these. Returns how many came to which state.
+
+    Where the carrier is slow, the sweep hands over again what is left.
+    """
     fates: dict[str, int] = {}
+    until = clock.utcnow() + ENOUGH
     for delivery_id in ids:
+        if clock.utcnow() > until:
+            break
         fate = deliver_one(delivery_id)
         if fate is not None:
             fates[fate] = fates.get(fate, 0) + 1
@@ -72,15 +80,21 @@ def deliver_one(delivery_id: str) -> str | None:
     if letter.expires_at is not None and letter.expires_at <= clock.utcnow():
         return _note(held, letter, state="expired", error="it would have come too late")
     doubt = letter.in_doubt or held.crashed
+    if held.crashed and held.attempt % TRIES == 1:
+        log.error("message given up", extra={"delivery": delivery_id, "kind": letter.kind.name})
+        return _note(held, letter, state="dead", error="its worker died with each try", in_doubt=True)
     try:
         if letter.channel == "email":
             if doubt:  # a mail server can't be asked, and a second copy is worse than a lost one
-                raise MessagingError("it may have been sent before a connection or a worker died", permanent=True)
+                lost = "it may have been sent before a connection or a worker died"
+                raise MessagingError(lost, permanent=True, in_doubt=True)
             sent, text = _by_mail(carriers.mail(settings), letter, settings)
         else:
             sent, text = _by_whatsapp(carriers.whatsapp(settings), letter, settings, doubt)
     except MessagingError as fault:
         return _fault(held, letter, fault, doubt)
+    except sa.exc.DBAPIError:  # the rows are asked before anything leaves, so nothing has
+        return _fault(held, letter, MessagingError("the database did not answer"), doubt)
     except Exception as error:
         # Our own fault, such as a wording that can't be filled in: staff see it, mend it and send again.
         log.exception("message could not be written", extra={"delivery": delivery_id, "kind": letter.kind.name})
@@ -112,7 +126,7 @@ def _by_whatsapp(carrier: WhatsApp, letter: _Letter, settings: Settings, doubt: 
         if found is not None:
             log.info("message found at the carrier: not sent again", extra={"delivery": letter.id})
             return found, text
-    elif not letter.text and not letter.kind.secret:
+    if not letter.text and not letter.kind.secret:
         _keep_text(letter.id, text)  # before it leaves: every try says the same, whatever staff edit meanwhile
     return carrier.send(letter.address, text, letter.id), text
 
@@ -145,7 +159,7 @@ def _read(delivery_id: str) -> _Letter:
             .join(Notification, Notification.id == Delivery.notification_id)
             .where(Delivery.id == delivery_id)
         ).one()  # fmt: skip
-    kind = KINDS[row.kind]
+    kind = KINDS.get(row.kind) or Kind(row.kind, "", {})  # of another release: it can't be written, and is dead of it
     return _Letter(
         delivery_id, row.channel, row.address, row.text, row.in_doubt, row.created_at, row.expires_at,
         row.delivered_at, kind, row.facts, row.language,
