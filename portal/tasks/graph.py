@@ -44,14 +44,14 @@ def refused_account(run: Run) -> Mapping[str, Any]:
 
 def customer(run: Run) -> Mapping[str, Any]:
     """Who they are, for people: name and address of the owner, the plan's names."""
-    row = db.session.execute(
-        sa.select(User.name, User.email, Plan.name_ar, Plan.name_en)
-        .select_from(Account)
-        .join(User, User.id == Account.owner_id)
-        .join(Plan, Plan.id == run.facts["plan"])
+    plan = db.session.get_one(Plan, run.facts["plan"])
+    owner = db.session.execute(
+        sa.select(User.name, User.email)
+        .join(Account, Account.owner_id == User.id)
         .where(Account.id == run.facts["account"])
     ).one()
-    return {"name": row.name or row.email, "email": row.email, "plan": {"ar": row.name_ar, "en": row.name_en}}
+    names = {"ar": plan.name_ar, "en": plan.name_en}
+    return {"name": owner.name or owner.email, "email": owner.email, "plan": names}
 
 
 def figures(run: Run) -> Mapping[str, Any]:

@@ -185,7 +185,8 @@ def test_what_happens_in_the_product_is_told_once_whatever_is_done_twice(
 def until_quiet(rows: Rows, kind: str) -> None:
     """All that is due, done; every run of the kind is then done, at the first try."""
     while due := rows.call(work.due, EventStep, 100):
-        assert {rows.call(runs.run_step, GRAPH, step_id) for step_id in due} == {"done"}
+        outcomes = {rows.call(runs.run_step, GRAPH, step_id) for step_id in due}
+        assert outcomes == {"done"}, [rows.step(step_id).error for step_id in due]
     with rows.app.app_context():
         assert set(db.session.scalars(sa.select(Event.state).where(Event.kind == kind))) == {"done"}
 
