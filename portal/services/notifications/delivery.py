@@ -32,6 +32,8 @@ URGENT_PAUSES = (5, 10, 20, 40)
 """For what is of no use after minutes."""
 ENOUGH = dt.timedelta(minutes=7)
 """After so long a job begins no other message: the queue would break it off, in the middle of one."""
+UNKNOWN = "unknown"
+"""The audience of a kind that only another release knows."""
 LOOK_AFTER = 20
 """Seconds before a message in doubt is looked for: what the carrier has just accepted may not be listed yet."""
 
@@ -80,6 +82,8 @@ def deliver_one(delivery_id: str) -> str | None:
     if letter.expires_at is not None and letter.expires_at <= clock.utcnow():
         return _note(held, letter, state="expired", error="it would have come too late")
     doubt = letter.in_doubt or held.crashed
+    if letter.kind.audience == UNKNOWN:  # of a newer release: a worker of that one will know it
+        return _fault(held, letter, MessagingError("this worker's release knows no such message"), doubt)
     if held.crashed and held.attempt % TRIES == 1:
         log.error("message given up", extra={"delivery": delivery_id, "kind": letter.kind.name})
         return _note(held, letter, state="dead", error="its worker died with each try", in_doubt=True)
@@ -159,7 +163,7 @@ def _read(delivery_id: str) -> _Letter:
             .join(Notification, Notification.id == Delivery.notification_id)
             .where(Delivery.id == delivery_id)
         ).one()  # fmt: skip
-    kind = KINDS.get(row.kind) or Kind(row.kind, "", {})  # of another release: it can't be written, and is dead of it
+    kind = KINDS.get(row.kind) or Kind(row.kind, UNKNOWN, {})
     return _Letter(
         delivery_id, row.channel, row.address, row.text, row.in_doubt, row.created_at, row.expires_at,
         row.delivered_at, kind, row.facts, row.language,
