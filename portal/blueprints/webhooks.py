@@ -6,6 +6,7 @@ may call twice, so every rule behind these doors is safe to repeat.
 
 import datetime as dt
 import hmac
+import logging
 import re
 
 from flask import Blueprint, Response, current_app, jsonify, request
@@ -16,6 +17,7 @@ from portal.services import bans, sign_in
 from portal.services.notifications import receipts
 
 bp = Blueprint("webhooks", __name__)
+log = logging.getLogger("portal.webhooks")
 LARGEST_FORM = 16 * 1024
 SIGNATURE = "X-Wassenger-Signature"
 
@@ -57,8 +59,9 @@ def resayil(token: str) -> Response:
     request.max_content_length = receipts.LARGEST
     body, signature = request.get_data(cache=False), request.headers.get(SIGNATURE)
     secret = settings.resayil_webhook_secret
-    if secret and signature is not None and not receipts.signed(secret, body, signature):
-        _note_guess()
+    if secret and signature and not receipts.signed(secret, body, signature):
+        # Not a line that fail2ban counts: a secret mistyped here would shut the carrier's own servers out.
+        log.error("a receipt is signed with another secret: is RESAYIL_WEBHOOK_SECRET the carrier's?")
         raise WrongToken
     try:
         receipt = receipts.read(body)
