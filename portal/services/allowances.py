@@ -28,9 +28,14 @@ def take(name: str, limit: int, *, apart: int = 0) -> bool:
     # the other has locked.
     with db.engine.begin() as connection:
         insert_missing(connection, Allowance, {"day": day, "name": name, "used": 0})
-    waited = sa.or_(Allowance.last_at.is_(None), Allowance.last_at <= now - dt.timedelta(seconds=apart))
+    room = [Allowance.used < limit]
+    if apart:  # not else: who waited for another's line came "before" it, and was refused a place that was free
+        before = now - dt.timedelta(seconds=apart)
+        if (last := used(name)[1]) is not None and last > before:  # yesterday's may be the latest
+            return False
+        room.append(sa.or_(Allowance.last_at.is_(None), Allowance.last_at <= before))
     with db.engine.begin() as connection:
-        one_more = sa.update(Allowance).where(*mine, Allowance.used < limit, waited)
+        one_more = sa.update(Allowance).where(*mine, *room)
         return connection.execute(one_more.values(used=Allowance.used + 1, last_at=now)).rowcount == 1
 
 
@@ -42,11 +47,14 @@ def give_back(name: str) -> None:
 
 
 def used(name: str) -> tuple[int, dt.datetime | None]:
-    """How many of today's places are taken, and when the latest was."""
-    query = sa.select(Allowance.used, Allowance.last_at)
+    """How many of today's places are taken, and when the latest was, be it a moment before midnight."""
+    today = clock.kuwait_day()
+    query = sa.select(Allowance.day, Allowance.used, Allowance.last_at).order_by(Allowance.day.desc())
+    days = query.where(Allowance.name == name, Allowance.day.in_((today, today - dt.timedelta(days=1))))
     with db.engine.connect().execution_options(sqlite_read_only=True) as connection:
-        row = connection.execute(query.where(Allowance.day == clock.kuwait_day(), Allowance.name == name)).one_or_none()
-    return (0, None) if row is None else (row.used, row.last_at)
+        rows = connection.execute(days).all()
+    taken = rows[0].used if rows and rows[0].day == today else 0
+    return taken, next((row.last_at for row in rows if row.last_at is not None), None)
 
 
 def forget_old() -> int:
