@@ -113,6 +113,14 @@ def change_number() -> Page:
     return redirect(url_for("settings.show", saved="phone"))
 
 
+@bp.get("/settings/messages")
+@bp.get("/settings/password")
+@bp.get("/settings/phone/code")
+def whole() -> Response:
+    """A refused form's answer has its form's address, and the link to the other language leads there."""
+    return redirect(url_for("settings.number" if NEW_NUMBER in flask.session else "settings.show"))
+
+
 def multiple(factor: Fraction) -> str:
     """`2`, `1.5`, `0.33`: how many times as much, to two decimals."""
     return f"{float(factor):,.2f}".rstrip("0").rstrip(".")

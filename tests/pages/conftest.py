@@ -14,7 +14,7 @@ from portal import create_app
 from portal.config import load_settings
 from portal.extensions import db
 from portal.models import Account
-from tests.pages.history import give_cloud_history, give_history
+from tests.pages.history import give_cloud_history, give_history, give_notifications
 from tests.services.cast import Cast
 from tests.services.databases import Engine
 from tests.services.environment import portal_environment
@@ -43,6 +43,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, sqlite_engine: Engine, _redis
     cast = Cast(app)
     give_history(app, cast.layla)
     give_cloud_history(app, cast.layla)
+    give_notifications(app, cast.layla)
     with app.app_context():
         db.session.execute(sa.update(Account).where(Account.id == cast.layla.account_id).values(plan_id="pro"))
         db.session.commit()

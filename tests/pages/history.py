@@ -1,13 +1,19 @@
-"""A past for the dashboard: requests as the gateway leaves them, all within what the wallet was given."""
+"""A past for the pages: requests as the gateway leaves them, all within what the wallet was given; and messages of
+every kind, with every fate that a message can have.
+"""
 
 import datetime as dt
+from collections.abc import Sequence
 
+import sqlalchemy as sa
 from flask import Flask
 
 from portal.clock import utcnow
 from portal.extensions import db
 from portal.ids import new_id
-from portal.models import Usage
+from portal.models import Delivery, Notification, Usage
+from portal.services.notifications import notify, notify_staff, samples
+from portal.services.notifications.kinds import CUSTOMER, KINDS
 from tests.services.cast import Person
 
 REQUESTS = (
@@ -58,6 +64,42 @@ def give_cloud_history(app: Flask, person: Person) -> dict[str, str]:
         db.session.add_all(stories.values())
         db.session.commit()
         return {story: row.id for story, row in stories.items()}
+
+
+FATES: tuple[dict[str, object], ...] = (
+    {"state": "waiting"},
+    {"state": "waiting", "due_at": dt.timedelta(hours=9)},
+    {"state": "waiting", "error": "the carrier can't be reached"},
+    {"state": "running"},
+    {"state": "done", "accepted_at": dt.timedelta(hours=-3)},
+    {"state": "done", "accepted_at": dt.timedelta(hours=-3), "delivered_at": dt.timedelta(hours=-2)},
+    {"state": "done", "accepted_at": dt.timedelta(hours=-3), "delivered_at": dt.timedelta(hours=-2),
+     "read_at": dt.timedelta(hours=-1)},
+    {"state": "dead", "error": "the carrier can't send to this number"},
+    {"state": "dead", "error": "that is no e-mail address"},
+    {"state": "dead", "error": "the carrier answers with status 500"},
+    {"state": "expired", "error": "it would have come too late"},
+    {"state": "cancelled"},
+)  # fmt: skip
+"""Of a delivery; time is from now."""
+
+
+def give_notifications(app: Flask, person: Person, kinds: Sequence[str] | None = None) -> None:
+    """Tell an account (and staff) of every kind that there is, or of these; fates follow one another."""
+    now = dt.datetime.now(dt.UTC)
+    with app.app_context():
+        for number, kind in enumerate(kinds or KINDS):
+            facts, occasion = samples.FACTS[kind], f"history {number}"
+            if KINDS[kind].audience == CUSTOMER:
+                notify(person.account_id, kind, occasion, **facts)
+            else:
+                notify_staff(kind, occasion, **facts)
+        mine = sa.select(Delivery.id).join(Notification).where(Notification.occasion.like("history %"))
+        for number, row in enumerate(db.session.scalars(mine.order_by(Delivery.id)).all()):
+            fate = FATES[number % len(FATES)]
+            values = {name: now + value if isinstance(value, dt.timedelta) else value for name, value in fate.items()}
+            db.session.execute(sa.update(Delivery).where(Delivery.id == row).values(**values))
+        db.session.commit()
 
 
 def _usage(person: Person, model: str, *, state: str = "settled", outcome: str = "ok", **values: object) -> Usage:
