@@ -36,7 +36,7 @@ PROCFILE = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().
 LOCK, ENTRIES = "rq:scheduler_lock", "rq:scheduler:scheduled_jobs"
 """rq-scheduler's keys: who is the one, and when each entry is looked at."""
 OVER = ("done", "dead", "expired", "cancelled")
-HOOK_TOKEN = "a-token-for-hooks-0123456789"  # noqa: S105
+HOOK_TOKEN = "a-token-for-hooks-0123456789"
 
 
 class Arrived(NamedTuple):
@@ -144,10 +144,11 @@ class Office:
             self.scheduler.kill_group()
             self.scheduler = None
 
-    def logged(self) -> str:
-        """The end of every log, for whoever has to say why it failed."""
-        logs = sorted(self.folder.glob("*.log"), key=lambda log: log.stat().st_mtime)
-        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in logs[-4:])
+    def state(self) -> str:
+        """Where it stands, and the end of the latest logs, for whoever has to say why it failed."""
+        jobs = self.rows(sa.select(ScheduledJob.name, ScheduledJob.next_at, ScheduledJob.running_until))
+        timetable = "\n".join(f"{row.name}: next {row.next_at}, running until {row.running_until}" for row in jobs)
+        return f"{utcnow()}: {self.unfinished()}\n{timetable}\n{self._logged()}"
 
     def close(self) -> None:
         stop([*self.workers, *([self.scheduler] if self.scheduler else [])], 5)
@@ -183,6 +184,10 @@ class Office:
         kinds = {row.id: row.kind for row in self.rows(query)}
         told = self.sandbox.messages()
         return [Arrived(m["phone"], kinds[m["reference"]], m["message"], m["reference"]) for m in told]
+
+    def accepted(self) -> int:
+        """How many messages WhatsApp has accepted."""
+        return self.sandbox.counters(server="whatsapp")["accepted"]
 
     def unfinished(self) -> list[str]:
         """What is still to be done, in words: nothing, when the office is at rest."""
@@ -240,12 +245,16 @@ class Office:
         deadline = time.monotonic() + seconds
         moved = 0.0
         while not (found := true()):
-            assert time.monotonic() < deadline, f"{what}: not seen within {seconds} s\n{self.logged()}"
+            assert time.monotonic() < deadline, f"{what}: not seen within {seconds} s\n{self.state()}"
             if hurry and time.monotonic() - moved > 1:
                 self.hurry()
                 moved = time.monotonic()
             time.sleep(0.05)
         return found
+
+    def _logged(self) -> str:
+        logs = sorted(self.folder.glob("*.log"), key=lambda log: log.stat().st_mtime)
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in logs[-4:])
 
     def _start(self, line: str) -> Child:
         command = shlex.split(PROCFILE[line].replace("$REDIS_URL", self.environ["REDIS_URL"]))

@@ -1,4 +1,4 @@
-"""What the carrier answers, and what that leads to: real worker, real scheduler, the real client, one fault a customer."""
+"""What the carrier answers, and what that leads to: real worker, scheduler and client, one fault a customer."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
