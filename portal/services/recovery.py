@@ -5,6 +5,7 @@ A stranger learns nothing here: whether an account exists shows neither in words
 """
 
 import hashlib
+import time
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -20,6 +21,9 @@ from portal.services.notifications import notify
 from portal.services.sessions import Browser
 
 ASKED_A_DAY = 10
+ASKED_FROM_AN_ADDRESS_A_DAY = 100
+ANSWER_SECONDS = 0.25
+"""So long "a code is on its way" takes, whether one is or not."""
 WRONG_CODE = _l("This code is not right. Check the newest message, or ask for another code.")
 
 
@@ -56,23 +60,27 @@ def verify(user: User, typed: str, address: str) -> None:
 def forgot(identifier: str, address: str) -> None:
     """Send a code to whoever this is, if they are somebody. identifier: e-mail or phone, in any spelling.
 
-    Raises codes.TooSoon and codes.TooManyCodes by what was typed and by who asks alone, so that they tell nothing.
+    Raises codes.TooSoon and codes.TooManyCodes by what was typed and by who asks alone, so that they tell nothing; nor
+    does the time that it takes.
     """
-    known = "codes:asked:" + hashlib.sha256(_normal(identifier).encode()).hexdigest()[:32]
+    began = time.monotonic()
+    known = "codes:asked:" + _short(_normal(identifier))
     wait = _wait(known)
     if wait:
         raise codes.TooSoon(wait)
     if not attempts.allowed(attempts.PER_ADDRESS, attempts.by_address(address)):
         raise TooManyAttempts
+    if not allowances.take("codes:asker:" + _short(attempts.by_address(address)), ASKED_FROM_AN_ADDRESS_A_DAY):
+        raise codes.TooManyCodes  # else a list of names was a row each
     if not allowances.take(known, ASKED_A_DAY, apart=codes.PAUSE):
         raise codes.TooManyCodes
-    person = _find(identifier)
-    if person is None:
-        return
     try:
-        codes.send(person.user_id, person.phone, codes.RESET, person.language, address)
+        if (person := _find(identifier)) is not None:
+            codes.send(person.user_id, person.phone, codes.RESET, person.language, address)
     except codes.CodeRefused:
         pass  # only somebody with an account could hear of it
+    # To write a code takes some milliseconds that a stranger's name did not: enough to tell the two apart.
+    time.sleep(max(0.0, began + ANSWER_SECONDS - time.monotonic()))
 
 
 def reset(identifier: str, typed: str, password: str, browser: Browser) -> str:
@@ -194,6 +202,11 @@ def _wrong(address: str, typed: str) -> None:
 def _tell_password(user_id: str) -> None:
     account = db.session.scalars(sa.select(Account.id).where(Account.owner_id == user_id)).one()
     notify(account, "password_changed", new_id(), at=clock.utcnow().isoformat())
+
+
+def _short(value: str) -> str:
+    """What people type has no place in a counter's name."""
+    return hashlib.sha256(value.encode(errors="replace")).hexdigest()[:32]
 
 
 def _normal(identifier: str) -> str:
