@@ -59,7 +59,7 @@ def resayil(token: str) -> Response:
     request.max_content_length = receipts.LARGEST
     body, signature = request.get_data(cache=False), request.headers.get(SIGNATURE)
     secret = settings.resayil_webhook_secret
-    if secret and signature and not receipts.signed(secret, body, signature):
+    if secret and signature is not None and not receipts.signed(secret, body, signature):
         # Not a line that fail2ban counts: a secret mistyped here would shut the carrier's own servers out.
         log.error("a receipt is signed with another secret: is RESAYIL_WEBHOOK_SECRET the carrier's?")
         raise WrongToken
