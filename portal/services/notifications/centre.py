@@ -127,7 +127,8 @@ def mark_read(account_id: str, until: str | None = None) -> int:
     """
     mine = [Notification.account_id == account_id, Notification.read_at.is_(None)]
     if until is not None:
-        mine.append(Notification.created_at <= _place(until)[0])
+        at, last = _place(until)
+        mine += _from(at, Notification.id <= last)
     marked = sa.update(Notification).where(*mine).values(read_at=clock.utcnow())
     result = db.session.execute(marked.execution_options(synchronize_session=False))
     db.session.commit()
@@ -173,7 +174,7 @@ def _page(whose: sa.ColumnElement[bool], kinds: Sequence[str], language: str, be
     query = sa.select(*columns).where(whose, Notification.kind.in_(kinds))
     if before is not None:
         at, last = _place(before)
-        query = query.where(Notification.created_at <= at, sa.or_(Notification.created_at < at, Notification.id < last))
+        query = query.where(*_from(at, Notification.id < last))
     newest_first = (Notification.created_at.desc(), Notification.id.desc())
     rows = db.session.execute(query.order_by(*newest_first).limit(limit + 1)).all()
     shown = rows[:limit]
@@ -239,6 +240,11 @@ def _fate(row: sa.Row[*tuple[Any, ...]], now: dt.datetime) -> Fate:
 
 def _shown(audience: str) -> list[str]:
     return [kind.name for kind in KINDS.values() if kind.audience == audience and kind.in_centre]
+
+
+def _from(at: dt.datetime, among_equals: sa.ColumnElement[bool]) -> tuple[sa.ColumnElement[bool], ...]:
+    """From a place downwards; several may be of one instant. Two conditions: the index can use the first."""
+    return (Notification.created_at <= at, sa.or_(Notification.created_at < at, among_equals))
 
 
 def _cursor(row: sa.Row[Any]) -> str:
