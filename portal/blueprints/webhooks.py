@@ -50,7 +50,7 @@ def fail2ban() -> tuple[str, int]:
 def resayil(token: str) -> Response:
     """What became of a message. `{}` whether it is news to us or not: all but a 2xx would be repeated for a day."""
     settings: Settings = current_app.config["PORTAL"]
-    right = settings.resayil_webhook_token or settings.hook_token
+    right = receipts.token(settings)
     if not right:
         raise HookClosed
     if not _same(token, right):

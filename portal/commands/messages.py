@@ -12,7 +12,7 @@ from flask_babel import force_locale
 
 from portal.clock import KUWAIT
 from portal.errors import NotFound
-from portal.services.notifications import sent, wording
+from portal.services.notifications import receipts, sent, wording
 from portal.services.notifications.kinds import KINDS, LANGUAGES
 from portal.services.notifications.rendering import Wording, known_placeholders
 from portal.services.notifications.sent import Line, NotPossible
@@ -161,6 +161,17 @@ def cancel(delivery: str) -> None:
     with _refusals(delivery):
         sent.cancel(delivery, ACTOR)
     click.echo(f"{delivery} is cancelled.")
+
+
+@group.command("connect-receipts")
+def connect_receipts() -> None:
+    """Have the WhatsApp carrier tell this portal (BASE_URL) what becomes of messages. Safe to repeat."""
+    settings = current_app.config["PORTAL"]
+    try:
+        new = receipts.connect(settings)
+    except receipts.NotConnected as error:
+        raise click.ClickException(f"{error}.") from error
+    click.echo(f"The carrier {'tells' if new else 'told already'} {settings.base_url} of receipts.")
 
 
 def _preview(kind: str, language: str, overrides: dict[str, Wording] | None = None) -> str:

@@ -20,6 +20,7 @@ from portal.services import work
 from portal.services.notifications import delivery, receipts, sent
 from sandbox.process import SandboxProcess
 from tests.doors.letters import CARRIERS, LONG_AGO, PHONE, accepted, event, fate, letter, now
+from tests.doors.typing_at import refused, said
 from tests.fail2ban.waiting import eventually
 from tests.services.portal_app import MakeApp
 from tests.services.web import StartWeb
@@ -342,3 +343,24 @@ def test_the_sandboxs_receipts_reach_the_portal(
     assert len(sandbox.messages()) == 4
     assert TOKEN not in web.logged()
     assert web.errors() == []
+
+
+def test_the_carrier_is_told_where_receipts_go_once(
+    make_app: MakeApp, sqlite_url: str, sandbox: SandboxProcess
+) -> None:
+    """NOTIF-20: `flask messages connect-receipts`; repeated, it registers nothing; the token is not shown."""
+    carrier = {"RESAYIL_API_URL": sandbox.whatsapp_url, "RESAYIL_API_KEY": "sandbox"}
+    app = make_app(sqlite_url, HOOK_TOKEN="a/b+c-canary-hook-token", BASE_URL="http://portal.example", **carrier)
+    assert "carrier tells http://portal.example" in said(app, "messages", "connect-receipts")
+    assert "told already" in said(app, "messages", "connect-receipts")
+    [hook] = sandbox.state(server="whatsapp")["webhooks"]
+    assert hook["url"] == "http://portal.example/webhooks/resayil/a%2Fb%2Bc-canary-hook-token"
+    assert set(hook["events"]) == {"message:out:sent", "message:out:ack", "message:out:failed"}
+    message = accepted(app)
+    path = hook["url"].removeprefix("http://portal.example")
+    assert told(app, event("message:out:read", reference=message), door=path).status_code == 200
+    assert fate(app, message) == ("done", True, True)
+
+    sandbox.control(server="whatsapp", down="403")
+    assert "refuses our key" in refused(app, "messages", "connect-receipts")
+    assert "must be set" in refused(make_app(sqlite_url, **carrier), "messages", "connect-receipts")

@@ -10,14 +10,18 @@ import hmac
 import logging
 import re
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 import sqlalchemy as sa
 
 from portal import clock
+from portal.config import Settings
 from portal.extensions import db
 from portal.models import Delivery
 from portal.models.base import UtcDateTime
+from portal.providers.messaging import MessagingError
+from portal.providers.messaging.resayil import Resayil
 
 log = logging.getLogger("portal.notifications")
 SENT, DELIVERED, READ, FAILED = "sent", "delivered", "read", "failed"
@@ -37,6 +41,16 @@ _REASONS: Final = (
 )  # fmt: skip
 
 
+_WANTED: Final = (
+    ["message:out:sent", "message:out:ack", "message:out:failed"],
+    ["message:out:sent", "message:out:delivered", "message:out:read", "message:out:failed"],
+)
+
+
+class NotConnected(Exception):
+    """The carrier can't be told where receipts go. `str()` says why."""
+
+
 class NoReceipt(ValueError):
     """The body is no JSON object at all."""
 
@@ -49,6 +63,29 @@ class Receipt(NamedTuple):
     reference: str
     provider_id: str
     reason: str = ""
+
+
+def token(settings: Settings) -> str:
+    """What the last part of the door's address must be; empty where the door is shut."""
+    return settings.resayil_webhook_token or settings.hook_token
+
+
+def connect(settings: Settings) -> bool:
+    """Have the carrier tell this portal of receipts. False when it does already. Raises NotConnected."""
+    if not settings.resayil_api_key or not token(settings):
+        raise NotConnected("RESAYIL_API_KEY and RESAYIL_WEBHOOK_TOKEN must be set")
+    carrier = Resayil(settings.resayil_api_url, settings.resayil_api_key, settings.resayil_device)
+    url = f"{settings.base_url}/webhooks/resayil/{quote(token(settings), safe='')}"
+    first, second = _WANTED
+    try:
+        try:
+            return carrier.connect_webhook(url, first)
+        except MessagingError as fault:
+            if not fault.permanent:
+                raise
+            return carrier.connect_webhook(url, second)  # a carrier that goes by the other names refuses the first
+    except MessagingError as fault:
+        raise NotConnected(fault.reason) from fault
 
 
 def signed(secret: str, body: bytes, header: str) -> bool:
