@@ -1,46 +1,16 @@
 """A real Chromium: the way from nothing to a key, with and without scripts, by keyboard, narrow and wide."""
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.pages import axe
-from tests.pages.conftest import Site
-from tests.services.cast import PASSWORD, Person
+from tests.pages.conftest import NewContext, Site, sign_in
 
 pytestmark = pytest.mark.browser
-NewContext = Callable[..., BrowserContext]
 PHONES = iter(range(66_002_000, 66_003_000))
-
-
-@pytest.fixture
-def new_context(browser: Browser) -> Iterator[NewContext]:
-    """`new_context(width=360, lang="en", …)` gives a browser window of somebody new."""
-    opened: list[BrowserContext] = []
-
-    def make(*, width: int = 1280, lang: str = "ar", site: Site | None = None, **options: Any) -> BrowserContext:
-        options = {"color_scheme": "dark", "locale": "ar-KW", "timezone_id": "Asia/Kuwait"} | options
-        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
-        context.set_default_timeout(15_000)
-        if site is not None:
-            context.add_cookies([{"name": "lang", "value": lang, "url": site.url}])
-        opened.append(context)
-        return context
-
-    yield make
-    for context in opened:
-        context.close()
-
-
-def _sign_in(page: Page, site: Site, person: Person) -> None:
-    page.goto(site.url + "/login")
-    page.fill("[name=email]", person.email)
-    page.fill("[name=password]", PASSWORD)
-    page.click("main button[type=submit]")
-    page.wait_for_url("**/dashboard")
 
 
 def _fill_registration(page: Page, name: str) -> None:
@@ -95,9 +65,22 @@ def test_from_nothing_to_a_key(site: Site, new_context: NewContext, lang: str, w
 
 def _everywhere(page: Page, site: Site) -> Iterator[str]:
     """Every page that Layla can see, one after the other."""
-    for path in ("/", "/dashboard", "/keys", "/settings", "/there-is-nothing-here"):
+    for path in (
+        "/",
+        "/dashboard",
+        "/keys",
+        "/settings",
+        "/notifications",
+        "/verify",
+        "/verify?step=code",
+        "/there-is-nothing-here",
+    ):
         page.goto(site.url + path)
         yield path
+    page.goto(site.url + "/settings")
+    page.locator("form[action='/settings/phone'] button[type=submit]").click()
+    page.wait_for_selector("[aria-invalid=true]")
+    yield "/settings with a mistake"
     page.goto(site.url + "/keys")
     page.locator("a.button-danger").first.evaluate("link => location.assign(link.href)")
     page.wait_for_url("**/delete")
@@ -113,7 +96,7 @@ def _everywhere(page: Page, site: Site) -> Iterator[str]:
 
 
 def _outside(page: Page, site: Site) -> Iterator[str]:
-    for path in ("/", "/login", "/register"):
+    for path in ("/", "/login", "/forgot", "/reset", "/register"):
         page.goto(site.url + path)
         yield path
     page.locator("main button[type=submit]").click()
@@ -139,7 +122,7 @@ def test_nothing_scrolls_sideways(site: Site, new_context: NewContext, lang: str
 
     for path in _outside(page, site):
         check(path)
-    _sign_in(page, site, site.cast.layla)
+    sign_in(page, site, site.cast.layla)
     for path in _everywhere(page, site):
         check(path)
 
@@ -155,7 +138,7 @@ def test_axe_finds_nothing(site: Site, new_context: NewContext, lang: str, width
     found: dict[str, list[str]] = {}
     for path in _outside(page, site):
         found[path] = axe.faults(page)
-    _sign_in(page, site, site.cast.layla)
+    sign_in(page, site, site.cast.layla)
     for path in _everywhere(page, site):
         found[path] = axe.faults(page)
         for menu in ("details.menu", "details.sheet"):
@@ -243,7 +226,7 @@ def test_switches_are_turned_by_keyboard_with_and_without_scripts(
 ) -> None:
     """QUEUE-02, look.md: the account's switch and a key's; Tab, Space and Enter are enough."""
     page = new_context(lang="en", site=site, java_script_enabled=scripts).new_page()
-    _sign_in(page, site, site.cast.layla)
+    sign_in(page, site, site.cast.layla)
 
     def tab_to(name: str) -> None:
         for _ in range(40):
@@ -275,7 +258,7 @@ def test_switches_are_turned_by_keyboard_with_and_without_scripts(
 def test_the_sheet_opens_and_closes_without_a_script(site: Site, new_context: NewContext) -> None:
     """Never again "menu could not be closed": by pressing its button again, script or not."""
     page = new_context(width=360, site=site, java_script_enabled=False).new_page()
-    _sign_in(page, site, site.cast.zaid)
+    sign_in(page, site, site.cast.zaid)
     ways = page.locator(".sheet a[href='/keys']")
     expect(ways).to_be_hidden()
     page.locator(".sheet > summary").click()
@@ -290,7 +273,7 @@ def test_the_sheet_opens_and_closes_without_a_script(site: Site, new_context: Ne
 def test_menus_close_on_escape_and_beside_them(site: Site, new_context: NewContext) -> None:
     """With a script: as one expects of a menu."""
     page = new_context(width=360, site=site).new_page()
-    _sign_in(page, site, site.cast.zaid)
+    sign_in(page, site, site.cast.zaid)
     for name in ("details.menu", "details.sheet"):
         page.locator(f"{name} > summary").click()
         expect(page.locator(name)).to_have_attribute("open", "")
@@ -306,7 +289,7 @@ def test_the_copy_button_copies_the_key(site: Site, new_context: NewContext) -> 
     context = new_context(lang="en", site=site)
     context.grant_permissions(["clipboard-read", "clipboard-write"], origin=site.url)
     page = context.new_page()
-    _sign_in(page, site, site.cast.zaid)
+    sign_in(page, site, site.cast.zaid)
     page.goto(site.url + "/keys")
     page.fill("[name=label]", "copied")
     page.locator("main form button[type=submit]").click()
@@ -347,7 +330,7 @@ def test_the_system_decides_light_or_dark_without_a_script(site: Site, new_conte
 def test_a_pressed_button_says_so_and_sends_once(site: Site, new_context: NewContext) -> None:
     """look.md: a double click does not create two keys."""
     page = new_context(site=site, lang="en").new_page()
-    _sign_in(page, site, site.cast.zaid)
+    sign_in(page, site, site.cast.zaid)
     page.goto(site.url + "/keys")
     page.fill("[name=label]", "pressed twice")
     page.locator("main form button[type=submit]").dblclick()
