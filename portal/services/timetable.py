@@ -24,6 +24,9 @@ RETRY = dt.timedelta(minutes=10)
 """After which a daily job that failed is tried again."""
 STALE_AFTER = dt.timedelta(minutes=5)
 """So late, or three of its own intervals, and a job counts as stale."""
+AHEAD = dt.timedelta(hours=1)
+"""More than the clocks of several hosts may differ."""
+DIED = "WorkerDied: the run before this one never ended"
 FAILING_AFTER = 3
 """Failures in a row, after which staff are told."""
 
@@ -110,28 +113,35 @@ def due(job: Job) -> bool:
                 {"name": job.name, "next_at": first, "run": 0, "error": "", "failures": 0},
             )  # fmt: skip
         return first <= now
-    return row.next_at <= now and (row.running_until is None or row.running_until <= now)
+    return _is_due(job, row.next_at, now) and _is_free(job, row.running_until, now)
 
 
 def run(job: Job) -> bool:
     """Run the job if it is due and nobody runs it. Returns whether it was run; its outcome stands in its row."""
     now = clock.utcnow()
     row = _row(job.name)
-    if row is None or row.next_at > now:
+    if row is None or not _is_due(job, row.next_at, now) or not _is_free(job, row.running_until, now):
         return False
-    free = sa.or_(ScheduledJob.running_until.is_(None), ScheduledJob.running_until <= now)
+    # Whoever claims it or ends it writes another number or another time: what was read is what is still there.
     claim = sa.update(ScheduledJob).where(
-        ScheduledJob.name == job.name, ScheduledJob.next_at == row.next_at, ScheduledJob.run == row.run, free
-    )
+        ScheduledJob.name == job.name, ScheduledJob.next_at == row.next_at, ScheduledJob.run == row.run,
+        ScheduledJob.running_until.is_(None) if row.running_until is None
+        else ScheduledJob.running_until == row.running_until,
+    )  # fmt: skip
     late = job.when.late if isinstance(job.when, Daily) else None
     if late is not None and now - row.next_at > late:
         with db.engine.begin() as connection:
             connection.execute(claim.values(run=row.run + 1, next_at=job.when.after(now)))
         log.warning("missed, and too late to catch up", extra={"job": job.name, "was_due": row.next_at.isoformat()})
         return False
+    values: dict[str, Any] = {"run": row.run + 1, "running_until": now + job.when.lease, "started_at": now}
+    if row.running_until is not None:  # nobody lived to write down that the run before this one failed
+        values |= {
+            "error": DIED, "failures": ScheduledJob.failures + 1,
+            "failing_since": sa.func.coalesce(ScheduledJob.failing_since, ScheduledJob.started_at, now),
+        }  # fmt: skip
     with db.engine.begin() as connection:
-        taken = connection.execute(claim.values(run=row.run + 1, running_until=now + job.when.lease, started_at=now))
-        if taken.rowcount != 1:
+        if connection.execute(claim.values(values)).rowcount != 1:
             return False
     started, error = time.monotonic(), ""
     try:
@@ -173,6 +183,15 @@ def watch(jobs: Sequence[Job]) -> None:
         occasion = f"{row.name}:{since.isoformat()}"
         events.record(db.session, events.JOB_STALE, occasion, job=row.name, since=since.isoformat(), reason=reason)
     db.session.commit()
+
+
+def _is_due(job: Job, next_at: dt.datetime, now: dt.datetime) -> bool:
+    """Also when it is due later than it can be: a clock that was ahead wrote that, and the job would wait for ever."""
+    return next_at <= now or next_at > job.when.after(job.when.after(now)) + AHEAD
+
+
+def _is_free(job: Job, running_until: dt.datetime | None, now: dt.datetime) -> bool:
+    return running_until is None or running_until <= now or running_until > now + job.when.lease + AHEAD
 
 
 def _stale(job: Job, row: ScheduledJob | None, now: dt.datetime) -> bool:
