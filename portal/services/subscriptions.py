@@ -46,7 +46,9 @@ def activate(account_id: str, plan_id: str, *, actor: str, days: int | None = No
         locked = sa.update(Account).where(Account.id == account_id).values(plan_id=plan_id)
         if db.session.execute(locked).rowcount != 1:  # type: ignore[attr-defined]
             raise LookupError(f"there is no account {account_id}")
-        running = db.session.scalar(sa.select(Subscription).where(Subscription.running_of == account_id))
+        # As it is behind the lock: a row that this session read earlier may have been extended meanwhile.
+        present = sa.select(Subscription).where(Subscription.running_of == account_id)
+        running = db.session.scalar(present.execution_options(populate_existing=True))
         if running is not None and running.plan_id != plan_id and running.ends_at > now:
             db.session.rollback()
             raise AlreadySubscribed
@@ -95,6 +97,8 @@ def end_due() -> int:
     ended = 0
     for row in _running(Subscription.ends_at <= now):
         with changing(f"account:{row.account_id}"):
+            # The account first, as a purchase does: the other way round each waited for what the other had locked.
+            db.session.execute(sa.update(Account).where(Account.id == row.account_id).values(plan_id=FREE_PLAN))
             claim = sa.update(Subscription).where(
                 Subscription.id == row.id, Subscription.state.in_(RUNNING), Subscription.ends_at == row.ends_at
             )
@@ -102,7 +106,6 @@ def end_due() -> int:
             if db.session.execute(over.execution_options(synchronize_session=False)).rowcount != 1:  # type: ignore[attr-defined]
                 db.session.rollback()  # extended a moment ago, or ended by another worker
                 continue
-            db.session.execute(sa.update(Account).where(Account.id == row.account_id).values(plan_id=FREE_PLAN))
             facts = {"plan": {"ar": row.name_ar, "en": row.name_en}, "expires": row.ends_at.isoformat()}
             notify(row.account_id, "subscription_ended", row.id, **facts)
             db.session.commit()

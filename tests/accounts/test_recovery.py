@@ -14,6 +14,7 @@ from portal.extensions import db
 from portal.models import Account, User, UserSession
 from portal.services import attempts, codes, recovery, sessions, sign_in
 from portal.services.codes import TooManyCodes, TooSoon
+from portal.services.notifications import outbox
 from portal.services.recovery import Refused
 from tests.accounts.forms import is_signed_in
 from tests.accounts.people import HERE, NEW, STRANGER, failures, fields, me, newest, row, told, wrong
@@ -111,7 +112,7 @@ def test_known_and_unknown_are_told_alike(portal: Flask, clock: Clock) -> None:
 
 def test_known_and_unknown_take_the_same_time(portal: Flask, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """AUTH-05: to write a code takes what a stranger's name does not; here, on a slow disk, 100 ms."""
-    layla, written = Cast(portal).layla, codes.notify_number
+    layla, written = Cast(portal).layla, outbox.notify_number
 
     def slowly(*values: Any, **facts: Any) -> bool:
         time.sleep(0.1)
