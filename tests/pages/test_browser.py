@@ -141,7 +141,7 @@ def test_axe_finds_nothing(site: Site, new_context: NewContext, lang: str, width
     sign_in(page, site, site.cast.layla)
     for path in _everywhere(page, site):
         found[path] = axe.faults(page)
-        for menu in ("details.menu", "details.sheet"):
+        for menu in ("details.menu", "details.sheet") if path == "/dashboard" else ():  # the same on every page
             if page.locator(f"{menu} > summary").is_visible():
                 page.locator(f"{menu} > summary").click()
                 found[path] += axe.faults(page, within=menu)
