@@ -8,6 +8,7 @@ good when it dies between taking and re-adding it, and a flushed store took the 
 import datetime as dt
 import logging
 import os
+import signal
 import time
 
 import redis
@@ -22,6 +23,8 @@ from portal.tasks import chores, events, gateway, notifications, routing, subscr
 
 log = logging.getLogger("portal.schedule")
 POLL_SECONDS = 5
+STORE_SECONDS = 10
+DISPATCH = "portal.tasks.schedule.dispatch"
 STORE_PAUSE = 2.0
 
 TIMETABLE = (
@@ -57,17 +60,18 @@ def run_job(name: str) -> bool:
 def reconcile(scheduler: Scheduler) -> bool:
     """Make rq-scheduler hold exactly the timetable. Returns whether anything had to be changed."""
     wanted = {_entry(job): job for job in TIMETABLE}
-    held = {job.id: job for job in scheduler.get_jobs()}
-    right = {entry for entry, job in wanted.items() if entry in held and _matches(held[entry], job)}
+    now = clock.utcnow().replace(tzinfo=None)
+    times = {job.id: (job, at) for job, at in scheduler.get_jobs(with_times=True)}
+    held = {entry: job for entry, (job, _) in times.items()}
+    right = {entry for entry, job in wanted.items() if entry in held and _matches(*times[entry], job, now)}
     for entry in held.keys() - right:
         # Not job.delete(): where a worker was killed in the middle of the job, that stumbles over what it left behind.
         scheduler.cancel(held[entry])
         scheduler.connection.delete(held[entry].key)
-    now = clock.utcnow().replace(tzinfo=None)
     for entry in wanted.keys() - right:
         job = wanted[entry]
         scheduler.schedule(
-            now, "portal.tasks.schedule.dispatch", args=[job.name], interval=job.when.look, repeat=None, id=entry,
+            now, DISPATCH, args=[job.name], interval=job.when.look, repeat=None, id=entry,
             queue_name=queue.LOW, timeout=60,
         )  # fmt: skip
         log.info("scheduled", extra={"job": job.name, "looked_at_every": job.when.look})
@@ -81,27 +85,55 @@ class PortalScheduler(Scheduler):
         reconcile(self)
         return super().enqueue_jobs()
 
+    def enqueue_job(self, job: rq.job.Job) -> None:
+        """What nobody has taken yet is not queued a second time: after a night without workers they had thousands of
+        looks to take before any work."""
+        if self.get_queue_for_job(job).get_job_position(job.id) is None:
+            super().enqueue_job(job)
+        else:
+            later = time.time() + job.meta["interval"]
+            self.connection.zadd(self.scheduled_jobs_key, {job.id: later})
+
+    def _install_signal_handlers(self) -> None:
+        """`run` has its own: rq-scheduler's asks the store first, and went on for ever when that was away."""
+
 
 def run(settings: Settings) -> None:
     """Run the timetable until told to stop. Waits for a store that is away."""
     os.environ["TZ"] = "Asia/Kuwait"  # what rq-scheduler and its crontab would take for local; ours goes by rows
     time.tzset()
-    while True:
-        connection = redis.Redis.from_url(settings.redis_url)
+    told_to_end = False
+
+    def end(*_: object) -> None:
+        nonlocal told_to_end
+        told_to_end = True
+        raise SystemExit
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    while not told_to_end:
+        # Without a limit, a store that says nothing more, such as beyond a broken line, would be waited for for ever.
+        connection = redis.Redis.from_url(
+            settings.redis_url, socket_timeout=STORE_SECONDS, socket_connect_timeout=STORE_SECONDS
+        )
         scheduler = PortalScheduler(queue_name=queue.LOW, connection=connection, interval=POLL_SECONDS)
         try:
             scheduler.run()
         except redis.RedisError as error:
-            log.warning("store away: the timetable waits for it", extra={"error": type(error).__name__})
-            time.sleep(STORE_PAUSE)
+            if not told_to_end:
+                log.warning("store away: the timetable waits for it", extra={"error": type(error).__name__})
+                time.sleep(STORE_PAUSE)
 
 
 def _entry(job: Job) -> str:
     return "timetable-" + job.name.replace(" ", "-")
 
 
-def _matches(entry: rq.job.Job, job: Job) -> bool:
-    return bool(entry.meta.get("interval") == job.when.look and list(entry.args) == [job.name])
+def _matches(entry: rq.job.Job, at: dt.datetime, job: Job, now: dt.datetime) -> bool:
+    """Whether the entry does what the timetable says; one for a far future was written by a clock that was ahead."""
+    does = (entry.func_name, entry.origin, list(entry.args), entry.meta.get("interval"))
+    soon = at <= now + dt.timedelta(seconds=2 * job.when.look)
+    return does == (DISPATCH, queue.LOW, [job.name], job.when.look) and soon
 
 
 __all__ = ["JOBS", "TIMETABLE", "Daily", "Every", "Job", "dispatch", "reconcile", "run", "run_job"]

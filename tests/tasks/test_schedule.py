@@ -1,102 +1,158 @@
-"""The timetable and the worker, as real processes on a real store."""
+"""What rq-scheduler holds is the timetable and nothing else, whatever the store forgot; to look does no harm."""
 
-import os
-import subprocess
-import sys
+import datetime as dt
 import time
-from pathlib import Path
 
+import pytest
 import redis
-import sqlalchemy as sa
+from flask import Flask
+from rq import Queue
 from rq.utils import import_attribute
-from rq_scheduler import Scheduler
 
+from portal import queue
 from portal.clock import utcnow
-from portal.extensions import db
-from portal.ids import new_id
-from portal.models import Account, GatewayProcess, Usage
-from portal.services import ledger
-from portal.services.accounts import NewUser, register
-from portal.services.ledger.statements import Hold
-from portal.services.ledger.till import Till
 from portal.tasks import schedule
-from tests.services.environment import portal_environment
+from portal.tasks.schedule import TIMETABLE, PortalScheduler
+from tests.runs.rows import MovingClock
 from tests.services.portal_app import MakeApp
+from tests.tasks.processes import ENTRIES
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def test_every_chore_of_the_timetable_is_a_function() -> None:
-    """OPS-05: a name in the timetable that nothing answers to would only be seen at night."""
-    for chore in schedule.TIMETABLE:
-        assert callable(import_attribute(chore.task))
+NAMES = {job.name for job in TIMETABLE}
 
 
-def test_registering_the_timetable_twice_leaves_it_once(redis_url: str) -> None:
-    """OPS-05: every start registers it anew; what is not in it any more goes."""
-    connection = redis.Redis.from_url(redis_url)
-    scheduler = Scheduler(queue_name=schedule.QUEUE, connection=connection)
-    scheduler.schedule(utcnow().replace(tzinfo=None), "portal.tasks.gone.and_forgotten", interval=60, id="old")
+@pytest.fixture
+def scheduler(redis_url: str) -> PortalScheduler:
+    return PortalScheduler(queue_name=queue.LOW, connection=redis.Redis.from_url(redis_url), interval=5)
+
+
+@pytest.fixture
+def portal(make_app: MakeApp, sqlite_url: str) -> Flask:
+    return make_app(sqlite_url)
+
+
+def held(scheduler: PortalScheduler) -> dict[str, int]:
+    """What is looked at, and how often."""
+    return {job.args[0]: job.meta["interval"] for job in scheduler.get_jobs()}
+
+
+def low(scheduler: PortalScheduler) -> Queue:
+    return Queue(queue.LOW, connection=scheduler.connection)
+
+
+EXACTLY = {job.name: job.when.look for job in TIMETABLE}
+
+
+def test_every_start_leaves_exactly_the_timetable(scheduler: PortalScheduler) -> None:
+    """The timetable: one tuple, reconciled at start. What is not in it any more goes; what is right is left alone."""
+    now = utcnow().replace(tzinfo=None)
+    scheduler.schedule(now, "portal.tasks.gone.and_forgotten", interval=60, id="old")
+    scheduler.schedule(now + dt.timedelta(days=9), "portal.tasks.gone.for_long", id="older")
+    assert schedule.reconcile(scheduler) is True
+    assert held(scheduler) == EXACTLY
+    assert all(callable(import_attribute(job.func_name)) for job in scheduler.get_jobs())
+    before = scheduler.connection.zrange(ENTRIES, 0, -1, withscores=True)
+    assert schedule.reconcile(scheduler) is False
+    assert scheduler.connection.zrange(ENTRIES, 0, -1, withscores=True) == before
+    assert not scheduler.connection.exists("rq:job:old", "rq:job:older")
+
+
+@pytest.mark.parametrize("change", ["interval", "function", "queue", "clock", "record"])
+def test_an_entry_that_another_release_or_a_wrong_clock_left_is_put_right(
+    scheduler: PortalScheduler, change: str
+) -> None:
+    """An entry of the same name that calls a function of yesterday's, or waits for next year, would never look."""
     schedule.reconcile(scheduler)
-    schedule.reconcile(scheduler)
-    assert sorted(job.func_name for job in scheduler.get_jobs()) == sorted(chore.task for chore in schedule.TIMETABLE)
+    entry = next(iter(scheduler.get_jobs()))
+    if change == "interval":
+        entry.meta["interval"] = 3600
+    elif change == "function":
+        entry.func_name = "portal.tasks.routing.of_yesterday"
+    elif change == "queue":
+        entry.origin = "default"
+    elif change == "clock":
+        scheduler.connection.zadd(ENTRIES, {entry.id: time.time() + 365 * 86_400})
+    entry.save()
+    if change == "record":
+        scheduler.connection.delete(entry.key)
+    assert schedule.reconcile(scheduler) is True
+    assert held(scheduler) == EXACTLY
+    entry = scheduler.job_class.fetch(entry.id, connection=scheduler.connection)
+    assert (entry.func_name, entry.origin) == (schedule.DISPATCH, queue.LOW)
+    assert max(score for _, score in scheduler.connection.zrange(ENTRIES, 0, -1, withscores=True)) <= time.time()
 
 
-def test_the_timetable_starts_also_after_a_worker_was_killed_in_a_chore(redis_url: str) -> None:
-    """OPS-05: a killed worker leaves an execution without its record; rq's own delete stumbles over that."""
-    connection = redis.Redis.from_url(redis_url)
-    scheduler = Scheduler(queue_name=schedule.QUEUE, connection=connection)
+def test_the_timetable_starts_also_after_a_worker_was_killed_in_a_job(scheduler: PortalScheduler) -> None:
+    """A killed worker leaves an execution without its record; rq's own delete stumbles over that."""
     schedule.reconcile(scheduler)
     for job in scheduler.get_jobs():
-        connection.zadd(f"rq:executions:{job.id}", {"lost": time.time() + 60})
+        scheduler.connection.zadd(f"rq:executions:{job.id}", {"lost": time.time() + 60})
+        job.meta["interval"] = 1
+        job.save()
     schedule.reconcile(scheduler)
-    assert len(list(scheduler.get_jobs())) == len(schedule.TIMETABLE)
+    assert held(scheduler) == EXACTLY
 
 
-def test_scheduler_and_worker_settle_what_a_dead_process_left(
-    make_app: MakeApp, database_url: str, redis_url: str, tmp_path: Path
+def test_a_store_that_forgot_everything_is_told_again_at_the_next_look(scheduler: PortalScheduler) -> None:
+    """Redis may be flushed and nothing is lost: rq-scheduler alone would have lost its entries for good."""
+    scheduler.enqueue_jobs()
+    assert len(low(scheduler)) == len(TIMETABLE)
+    scheduler.connection.flushall()
+    scheduler.enqueue_jobs()
+    assert held(scheduler) == EXACTLY
+    assert len(low(scheduler)) == len(TIMETABLE)
+
+
+def test_while_nobody_works_no_look_is_queued_twice(scheduler: PortalScheduler) -> None:
+    """After a night without workers they had thousands of looks to take before the first of them led to any work."""
+    for number in range(10):
+        scheduler.enqueue_jobs()
+        for entry, _ in scheduler.connection.zrange(ENTRIES, 0, -1, withscores=True):
+            scheduler.connection.zadd(ENTRIES, {entry: time.time() - 1})  # a quarter of an hour later
+        assert low(scheduler).count == len(TIMETABLE), number
+    entries = dict(scheduler.connection.zrange(ENTRIES, 0, -1, withscores=True))
+    scheduler.enqueue_jobs()
+    later = dict(scheduler.connection.zrange(ENTRIES, 0, -1, withscores=True))
+    assert later.keys() == entries.keys()
+    assert min(later.values()) > time.time() + 5, "each is looked at again after its interval"
+    scheduler.connection.delete(low(scheduler).key)
+    scheduler.connection.zadd(ENTRIES, {entry: time.time() - 1 for entry in later})
+    scheduler.enqueue_jobs()
+    assert low(scheduler).count == len(TIMETABLE), "once they are taken, the next look is queued"
+
+
+def test_a_dispatcher_hands_over_what_is_due_and_nothing_else(portal: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thin dispatchers: looking costs a read; the job is one of its own, run once however often it was handed over."""
+    clock = MovingClock(monkeypatch)
+    with portal.app_context():
+        for _ in range(3):
+            assert schedule.dispatch("clear away") is False
+            clock.on(3600)
+        clock.on(24 * 3600)
+        assert [schedule.dispatch("clear away") for _ in range(3)] == [True] * 3
+        jobs = Queue(queue.LOW, connection=portal.extensions["store"]).jobs
+        assert [(job.func_name, job.args) for job in jobs] == [("portal.tasks.schedule.run_job", ("clear away",))] * 3
+        assert [schedule.run_job("clear away") for _ in range(3)] == [True, False, False]
+        assert schedule.dispatch("clear away") is False
+        with pytest.raises(KeyError):
+            schedule.dispatch("of yesterday")
+
+
+def test_with_the_store_away_a_dispatcher_says_so_and_the_job_stays_due(
+    portal: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CRD-01: the whole chain, `flask scheduler` and `rq worker`, gives an abandoned hold back, on every database."""
-    app = make_app(database_url)
-    with app.app_context():
-        user = register(
-            NewUser(email="layla@example.com", phone="+96550001111", password="a-good-long-one"), "127.0.0.1"
-        )
-        account = db.session.scalars(sa.select(Account.id).where(Account.owner_id == user)).one()
-        db.session.commit()
-        long_ago = utcnow().replace(year=2020)
-        dead = GatewayProcess(id=new_id(), host="gone", pid=1, started_at=long_ago, seen_at=long_ago)
-        db.session.add(dead)
-        db.session.commit()
-        request = new_id()
-        till = Till(db.engine)
-        at = utcnow().strftime("%Y-%m-%d %H:%M:%S.%f")
-        way = ("smollm2:135m", "ollama-1", "local", False, 10**6, 10**6, 10**6)
-        till.hold(Hold(request, account, "k", dead.id, *way, True, 500, at))
-        till.close()
+    """What could not be handed over is due at the next look."""
+    clock = MovingClock(monkeypatch)
+    with portal.app_context():
+        schedule.dispatch("clear away")
+        clock.now += dt.timedelta(days=1)
+        with monkeypatch.context() as patch:
+            patch.setitem(portal.extensions, "store", redis.Redis.from_url("unix:///nowhere.sock"))
+            assert schedule.dispatch("clear away") is False
+        assert schedule.dispatch("clear away") is True
 
-    environ = {**os.environ, **portal_environment(tmp_path / "app", REDIS_URL=redis_url, DATABASE_URL=database_url)}
-    bin_dir = Path(sys.executable).parent
-    commands = (
-        [str(bin_dir / "flask"), "--app", "wsgi", "scheduler"],
-        [str(bin_dir / "rq"), "worker", "-u", redis_url, "-w", "portal.tasks.worker.PortalWorker"],
-    )
-    with (tmp_path / "processes.log").open("w") as log:
-        processes = [subprocess.Popen(c, cwd=ROOT, env=environ, stdout=log, stderr=log) for c in commands]
-        try:
-            deadline = time.monotonic() + 45
-            state = ""
-            while state != "settled" and time.monotonic() < deadline:
-                time.sleep(0.25)
-                with app.app_context():
-                    state = db.session.scalars(sa.select(Usage.state).where(Usage.id == request)).one()
-        finally:
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                process.wait(timeout=20)
-    assert state == "settled", (tmp_path / "processes.log").read_text()[-3000:]
-    with app.app_context():
-        assert ledger.check() == []
-        usage = db.session.get_one(Usage, request)
-        assert (usage.outcome, usage.cost) == ("abandoned", 0)
+
+def test_the_watch_is_a_task_of_the_workers_own(portal: Flask) -> None:
+    """ADMIN-12: it must not hang on the scheduler whose end it is to notice."""
+    with portal.app_context():
+        assert schedule.WATCH not in NAMES
+        assert schedule.run_job(schedule.WATCH) is True
