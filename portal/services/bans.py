@@ -19,6 +19,7 @@ from portal.services.insertion import insert_missing
 
 _JAIL = re.compile(r"[A-Za-z0-9_.@-]{1,60}")
 LONGEST = dt.timedelta(days=3650)
+SKEW = dt.timedelta(seconds=1)
 
 
 class BadBan(ValueError):
@@ -74,7 +75,9 @@ def latest(limit: int = 100) -> Sequence[Ban]:
 
 
 def _known(address: str, jail: str, since: dt.datetime) -> bool:
-    same = (Ban.address == address, Ban.jail == jail, Ban.banned_at == since)
+    # A restart of fail2ban moves the second of a ban by one: its database rounds where its action cuts.
+    near = Ban.banned_at.between(since - SKEW, since + SKEW)
+    same = (Ban.address == address, Ban.jail == jail, near)
     return db.session.scalar(sa.select(Ban.id).where(*same).limit(1)) is not None
 
 

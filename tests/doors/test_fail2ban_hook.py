@@ -86,7 +86,8 @@ def test_a_list_that_was_read_before_the_ban_was_lifted_does_not_ban_anew(portal
     assert told(portal, {"time": began}).status_code == 204
     assert told(portal, {"time": began}).status_code == 204
     told(portal, {"event": "unban"})
-    assert told(portal, {"time": began}).status_code == 204
+    for rounded in (-1, 0, 1):  # a restart of fail2ban moves the second
+        assert told(portal, {"time": str(int(began) + rounded)}).status_code == 204
     [row] = bans(portal)
     assert row.standing is None
     assert row.until == dt.datetime.fromtimestamp(int(began) + 600, dt.UTC)  # not from when we heard of it

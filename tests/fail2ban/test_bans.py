@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from portal import logs
+from portal.services import bans
 from tests.fail2ban.conftest import TOKEN
 from tests.fail2ban.recorder import Recorder
 from tests.fail2ban.server import JAIL, SHIPPED, Fail2Ban, program
@@ -149,7 +150,8 @@ def test_a_restart_of_fail2ban_is_no_news(
     portal_ban(hook_settings(hook.url), "--config", str(fail2ban.folder), "sync", JAIL)
     again = [form for form in hook.told if form["ip"] == GUESSER]
     assert [form["event"] for form in again] == ["ban", "ban"], "no unban in between"
-    assert again[1]["time"] == ban["time"], "the portal knows this one"
+    moved = abs(int(again[1]["time"]) - int(ban["time"]))
+    assert moved <= bans.SKEW.total_seconds(), "the portal knows this one: a restart rounds the second of a ban"
 
 
 def test_a_log_that_was_rotated_is_read_on(
