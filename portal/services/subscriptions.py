@@ -13,7 +13,7 @@ from portal import clock
 from portal.extensions import db
 from portal.freshness import changing
 from portal.ids import new_id
-from portal.models import Account, Plan, Subscription
+from portal.models import Account, Plan, Subscription, Wallet
 from portal.services import events, ledger
 from portal.services.notifications import notify
 
@@ -43,6 +43,8 @@ def activate(account_id: str, plan_id: str, *, actor: str, days: int | None = No
         raise NoSuchPlan(plan_id)
     now, length = clock.utcnow(), dt.timedelta(days=days or plan.period_days)
     with changing(f"account:{account_id}"):
+        # The wallet before the account, as whoever credits and then tells: MariaDB locks the account for the message.
+        db.session.scalar(sa.select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update())
         locked = sa.update(Account).where(Account.id == account_id).values(plan_id=plan_id)
         if db.session.execute(locked).rowcount != 1:  # type: ignore[attr-defined]
             raise LookupError(f"there is no account {account_id}")

@@ -1,5 +1,7 @@
 """A pack that was paid for is credited once, and told once, by what was paid."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,8 +10,9 @@ from flask import Flask
 
 from portal.extensions import db
 from portal.models import LedgerEntry, Notification, Wallet
-from portal.services import ledger, topups
+from portal.services import adjustments, ledger, subscriptions, topups
 from portal.services.ledger import AlreadyBooked
+from tests.ledger.books import Threads
 from tests.notifications.outside import at_once, customer, deliveries, notes, reading
 from tests.services.portal_app import MakeApp
 
@@ -107,3 +110,33 @@ def test_no_credit_without_its_message(portal: Flask, monkeypatch: pytest.Monkey
             book("0" * 32, "payment-9")
         db.session.rollback()
         assert book(owner.account, "payment-9")
+
+
+def test_a_payment_and_a_plan_at_the_same_moment_do_not_break_each_other_off(portal: Flask) -> None:
+    """CRD-03: both change the wallet and tell the account; locked in two orders, MariaDB ended one of them."""
+    with portal.app_context():
+        owner = customer()
+    references = iter(range(100))
+
+    def buy() -> None:
+        for _ in range(5):
+            book(owner.account, f"payment-{next(references)}")
+
+    def subscribe() -> None:
+        for _ in range(5):
+            subscriptions.activate(owner.account, "pro", actor="console")
+
+    def adjust() -> None:
+        for _ in range(5):
+            adjustments.adjust(owner.account, 1_000, actor="console", reason="r")
+
+    def alone(call: Callable[[], None]) -> None:
+        with portal.app_context():
+            call()
+
+    calls = [partial(alone, call) for call in (buy, subscribe, adjust) * 3]
+    assert Threads(*calls).wait(60) == [None] * len(calls)
+    with portal.app_context():
+        assert wallet(owner.account)[0] == 15 * (CREDITS + 60_000_000 + 1_000)
+        assert len(notes()) == 45
+        assert ledger.check() == []
