@@ -11,7 +11,7 @@ from portal import queue
 from portal.extensions import db
 from portal.ids import new_id
 from portal.models import Delivery
-from portal.providers.messaging import resayil
+from portal.providers.messaging import Sent, resayil
 from portal.services import work
 from portal.services.notifications import delivery as delivering, notify_number
 from sandbox.process import SandboxProcess
@@ -221,15 +221,27 @@ def test_who_comes_back_after_the_lease_writes_nothing(office: Office, caplog: p
     assert office.row(one).state == "done"
 
 
-def test_a_receipt_before_the_answer_is_not_overwritten(office: Office) -> None:
-    """NOTIF-20: the telephone was quicker than the carrier's own 201."""
-    one = office.tell()
-    told = office.clock.now
-    office.set(one, delivered_at=told, read_at=told)
-    office.clock.later(seconds=1)
+def test_a_receipt_before_the_answer_is_not_overwritten(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NOTIF-20: the telephone was quicker than the carrier's own 201; and where that is lost, nothing is in doubt."""
+    one, other = office.tell(), office.tell()
+    told, sending = office.clock.now, resayil.Resayil.send
+
+    def quick(carrier: resayil.Resayil, phone: str, text: str, reference: str) -> Sent:
+        office.set(reference, delivered_at=told, read_at=told)
+        office.clock.later(seconds=1)
+        return sending(carrier, phone, text, reference)
+
+    monkeypatch.setattr(resayil.Resayil, "send", quick)
     assert office.send(one) == "done"
     row = office.row(one)
-    assert (row.delivered_at, row.read_at) == (told, told)
+    assert (row.delivered_at, row.read_at, row.accepted_at) == (told, told, office.clock.now)
+    office.faults("502_accepted")
+    assert office.send(other) == "waiting"
+    office.clock.now = office.row(other).due_at
+    assert office.send(other) == "done"
+    row = office.row(other)
+    assert (row.delivered_at, row.in_doubt, row.error) == (told, False, "")
+    assert office.wire == ["POST", "POST"]
 
 
 def test_a_slow_carrier_does_not_outlast_the_job(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
