@@ -34,7 +34,7 @@ def sent(app: Flask) -> Iterator[list[str]]:
     event.remove(engine, "before_cursor_execute", note)
 
 
-@pytest.mark.parametrize("path", ["/dashboard", "/keys"])
+@pytest.mark.parametrize("path", ["/dashboard", "/keys", "/settings", "/notifications", "/verify?step=code"])
 def test_a_signed_in_get_takes_no_write_lock_on_sqlite(cast: Cast, path: str) -> None:
     """OPS-01: a reader that begins to write waits for every settlement, and they for it."""
     browser = cast.sign_in(cast.layla)
