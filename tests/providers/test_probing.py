@@ -371,7 +371,8 @@ def test_a_dead_server_does_not_keep_the_others_waiting(shop: Flask, monkeypatch
 
 def test_the_timetable_probes_every_minute(shop: Flask) -> None:
     """GW-01."""
-    assert schedule.Chore("portal.tasks.routing.probe_providers", 60) in schedule.TIMETABLE
+    job = schedule.JOBS["probe providers"]
+    assert (job.does, job.when) == (routing.probe_providers, schedule.Every(60))
     with shop.app_context():
         assert routing.probe_providers() == {"ollama-1": "up", CLOUD: "up"}
 

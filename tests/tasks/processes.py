@@ -1,5 +1,7 @@
 """The clock's processes as the Procfile starts them, on one database and one store."""
 
+import os
+import signal
 from pathlib import Path
 
 import redis
@@ -34,6 +36,14 @@ class Clockwork:
         queues = ("urgent", "default", "low")
         command = (str(TOOLS / "rq"), "worker", "-u", self.redis_url, "-w", kind, "--maintenance-interval", "1")
         return self._start("worker", *command, *queues)
+
+    def kill(self, worker: Child) -> None:
+        """`kill -9`, as when the machine loses power: the worker with the job it has forked, which has a group of its
+        own and would go on."""
+        forked = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+        worker.kill_group()
+        for pid in forked:
+            os.kill(int(pid), signal.SIGKILL)
 
     def entries(self) -> set[str]:
         """What the store would look at: empty when it has forgotten everything, or is away."""

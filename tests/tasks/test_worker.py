@@ -88,7 +88,7 @@ def test_what_a_killed_worker_was_at_is_done_again_and_has_one_effect(script: Sc
     rows, worker = script.rows, script.worker()
     run = script.happens(events.PROVIDER_UP, provider="ollama-1", seconds=60)
     eventually((script.folder / "begun").exists, "it is in the middle", 60)
-    worker.kill_group()
+    script.clockwork.kill(worker)
     assert rows.states(run) == {"slow": "running"}
     assert len(rows.told()) == 1
     script.worker()
