@@ -145,7 +145,7 @@ def test_a_store_that_is_away_is_nobody_s_error_and_the_sweep_sends_it_later(
 
 
 def test_what_lies_in_the_store_is_a_name_and_ids(portal: Flask) -> None:
-    """Never again, People: secrets where nobody looked. The store is no place for numbers, texts or codes; and a forgotten job must be worth nothing."""
+    """Never again, People: secrets where nobody looked. The store is no place for numbers, texts or codes."""
     with portal.app_context():
         notifications.notify_staff("provider_up", "once", provider="canary-provider", seconds=5)
         db.session.commit()
