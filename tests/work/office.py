@@ -26,6 +26,7 @@ from portal.config import load_settings
 from portal.extensions import db
 from portal.models import Delivery, Event, EventStep, Notification, ScheduledJob
 from portal.services.work import HANDED
+from portal.tasks import schedule
 from sandbox.process import SandboxProcess
 from tests.services.environment import ROOT, TOOLS, portal_environment
 from tests.services.portal_app import close
@@ -35,6 +36,7 @@ from tests.services.web import Web
 PROCFILE = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
 LOCK, ENTRIES = "rq:scheduler_lock", "rq:scheduler:scheduled_jobs"
 """rq-scheduler's keys: who is the one, and when each entry is looked at."""
+SWEEPS = ("hand over events", "hand over messages")
 OVER = ("done", "dead", "expired", "cancelled")
 HOOK_TOKEN = "a-token-for-hooks-0123456789"
 
@@ -219,7 +221,13 @@ class Office:
                 .where(model.state.in_(("waiting", "running")))
                 .values(handed_at=now - HANDED - dt.timedelta(seconds=1)),
             )
-        self.look("hand over events", "hand over messages")
+        self.look(*SWEEPS)
+
+    def dispatch(self) -> None:
+        """What a second scheduler does that happens to look at this moment."""
+        with self.app.app_context():
+            for name in SWEEPS:
+                schedule.dispatch(name)
 
     def look(self, *jobs: str) -> None:
         """As if these lines of the timetable were due."""
@@ -246,14 +254,19 @@ class Office:
         except redis.RedisError:
             pass
 
-    def until(self, true: Callable[[], Any], seconds: float, what: str, *, hurry: bool = False) -> Any:
-        """The first truth; fails, with the logs, when it never comes. hurry: time is moved on meanwhile."""
+    def until(
+        self, true: Callable[[], Any], seconds: float, what: str, *, hurry: bool = False, dispatch: bool = False
+    ) -> Any:
+        """The first truth; fails, with the logs, when it never comes. hurry: time is moved on meanwhile. dispatch: and
+        not even the scheduler's next turn is waited for."""
         deadline = time.monotonic() + seconds
         moved = 0.0
         while not (found := true()):
             assert time.monotonic() < deadline, f"{what}: not seen within {seconds} s\n{self.state()}"
             if hurry and time.monotonic() - moved > 1:
                 self.hurry()
+                if dispatch:
+                    self.dispatch()
                 moved = time.monotonic()
             time.sleep(0.05)
         return found
