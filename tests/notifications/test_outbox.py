@@ -245,7 +245,7 @@ def test_a_code_is_urgent_and_of_no_use_after_ten_minutes(app: Flask, clock: Clo
         assert queued == [("deliver code", (way.id,))]
 
 
-def test_what_expires_has_its_time_from_the_morning_on(make_app: MakeApp, sqlite_url: str, clock: Clock) -> None:
+def test_what_is_of_no_use_later_expires(make_app: MakeApp, sqlite_url: str, clock: Clock) -> None:
     """NOTIF-10: the summary is of no use twelve hours after it was due; other messages never expire."""
     with make_app(sqlite_url, ADMIN_PHONES="+96550000901").app_context():
         notify_staff("daily_summary", "2026-11-20", **FACTS["daily_summary"])
