@@ -127,7 +127,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, instance_dir: Pat
         rate_limit_fail=reader.choice("RATE_LIMIT_FAIL", ("open", "closed"), "open"),
         trusted_proxies=reader.number("TRUSTED_PROXIES", 0, 0, 10),
         smtp_url=reader.url("SMTP_URL", "", ("smtp", "smtps")),
-        mail_from=reader.text("MAIL_FROM", ""),
+        mail_from=reader.mail_address("MAIL_FROM"),
         first_byte_seconds=reader.number("FIRST_BYTE_SECONDS", 300, 1, 3600),
         silence_seconds=reader.number("SILENCE_SECONDS", 120, 1, 3600),
         answer_seconds=reader.number("ANSWER_SECONDS", 1800, 10, 86_400),
@@ -240,6 +240,13 @@ class _Reader:
             elif not os.access(path if path.exists() else path.parent, os.W_OK):
                 self.wrong(name, f"{path} can't be written by this user; deploy/fail2ban/README.md says how it can")
         return path
+
+    def mail_address(self, name: str) -> str:
+        """A bare address, or nothing. With a name before it every e-mail died at its first try, for good."""
+        value = self.text(name, "")
+        if value and not re.fullmatch(r"[^\s@<>,;:\"()\[\]\\]+@[^\s@<>,;:\"()\[\]\\]+", value):
+            self.wrong(name, f"{value!r} is no bare address such as no-reply@example.com")
+        return value
 
     def phones(self, name: str) -> tuple[str, ...]:
         values = tuple(p.strip() for p in self.text(name, "").split(",") if p.strip())

@@ -7,8 +7,8 @@ A passing fault is tried again by `PAUSES`, a final one ends it. No database lin
 
 import datetime as dt
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from flask import current_app
@@ -34,6 +34,7 @@ ENOUGH = dt.timedelta(minutes=7)
 """After so long a job begins no other message: the queue would break it off, in the middle of one."""
 UNKNOWN = "unknown"
 """The audience of a kind that only another release knows."""
+Result = TypeVar("Result")
 LOOK_AFTER = 20
 """Seconds before a message in doubt is looked for: what the carrier has just accepted may not be listed yet."""
 
@@ -126,13 +127,13 @@ def text_of(letter_facts: Mapping[str, Any], kind: Kind, language: str, base_url
 def _by_whatsapp(carrier: WhatsApp, letter: _Letter, settings: Settings, doubt: bool) -> tuple[Sent, str]:
     text = letter.text or text_of(_with_codes(letter), letter.kind, letter.language, settings.base_url)
     if doubt:
-        found = carrier.find(letter.address, text, letter.id, letter.created_at)
+        found = _in_its_hands(letter, carrier.find, letter.address, text, letter.id, letter.created_at)
         if found is not None:
             log.info("message found at the carrier: not sent again", extra={"delivery": letter.id})
             return found, text
     if not letter.text and not letter.kind.secret:
         _keep_text(letter.id, text)  # before it leaves: every try says the same, whatever staff edit meanwhile
-    return carrier.send(letter.address, text, letter.id), text
+    return _in_its_hands(letter, carrier.send, letter.address, text, letter.id), text
 
 
 def _by_mail(carrier: Mail, letter: _Letter, settings: Settings) -> tuple[Sent, str]:
@@ -141,7 +142,19 @@ def _by_mail(carrier: Mail, letter: _Letter, settings: Settings) -> tuple[Sent, 
     order = rendering.reading_order(letter.language)
     written = [rendering.write(letter.kind, words[code], facts, code, settings.base_url) for code in order]
     text = rendering.PARTED.join(f"{one.title}\n\n{one.body}" for one in written)
-    return carrier.send(letter.address, written[0].title, text, letter.id), text
+    return _in_its_hands(letter, carrier.send, letter.address, written[0].title, text, letter.id), text
+
+
+def _in_its_hands(letter: _Letter, call: Callable[..., Result], *values: Any) -> Result:
+    """Ask the carrier. Whatever else breaks there (a job broken off by its queue, a fault of ours) may come after the
+    message has left: taken for unsent, it went out a second time when staff sent it again."""
+    try:
+        return call(*values)
+    except MessagingError:
+        raise
+    except Exception as error:
+        log.exception("broken off at the carrier", extra={"delivery": letter.id, "kind": letter.kind.name})
+        raise MessagingError(f"broken off at the carrier: {type(error).__name__}", in_doubt=True) from error
 
 
 def _with_codes(letter: _Letter) -> Mapping[str, Any]:
