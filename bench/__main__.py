@@ -42,6 +42,8 @@ QUICK = dict(
 def main() -> int:
     """Run. 0: done (and, with --check, every goal met); 1: a goal missed with --check; 2: the run could not be done."""
     options = _arguments()
+    if options.messages:
+        return _messages()
     limit = 120 if options.quick else LIMIT_SECONDS
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit unwinds, and unwinding stops what was started
     build = HERE / "build"
@@ -56,6 +58,16 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nbench: stopped", file=sys.stderr)
         return 130
+
+
+def _messages() -> int:
+    from bench import messages  # it needs the portal and the tests' servers, which the others do without
+
+    try:
+        return messages.main([])
+    except BenchError as error:
+        print(f"\nbench: {error}", file=sys.stderr)
+        return 2
 
 
 def _arguments() -> argparse.Namespace:
@@ -74,6 +86,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--profile", action="store_true", help="instead of measuring: where the CPU time goes (py-spy or perf)"
+    )
+    parser.add_argument(
+        "--messages", action="store_true", help="instead: ten thousand messages through the worker (bench/messages.py)"
     )
     parser.add_argument(
         "--port-base",
