@@ -160,7 +160,7 @@ class Office:
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
-    def rows(self, query: sa.Select[Any]) -> list[Any]:
+    def rows(self, query: sa.Executable) -> list[Any]:
         """Plain rows, in a transaction of their own."""
         with self.app.app_context(), db.engine.connect().execution_options(sqlite_read_only=True) as connection:
             return list(connection.execute(query))

@@ -1,6 +1,7 @@
 """What the carrier answers, and what that leads to: real worker, scheduler and client, one fault a customer."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -58,9 +59,7 @@ def fates(office: Office) -> dict[str, Fate]:
     for fault, phone in phones.items():
         sign_up(office, phone)
         left -= 1
-        office.until(
-            lambda left=left: len(office.sandbox.state(server="whatsapp")["next"]) == left, 20, f"the fault {fault}"
-        )
+        office.until(partial(drawn, office, left), 20, f"the fault {fault}")
         if fault not in STALLS:
             first[fault] = after_the_first_try(office, phone)
     for fault in STALLS:
@@ -70,6 +69,11 @@ def fates(office: Office) -> dict[str, Fate]:
         fault: Fate(*first[fault], office.delivery_to(phone), wire(office, phone), len(office.sandbox.messages(phone)))
         for fault, phone in phones.items()
     }
+
+
+def drawn(office: Office, left: int) -> bool:
+    """Whether only so many faults still wait for a message."""
+    return len(office.sandbox.state(server="whatsapp")["next"]) == left
 
 
 def sign_up(office: Office, phone: str) -> None:
