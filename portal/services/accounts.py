@@ -161,5 +161,5 @@ def _write(user: User, browser: Browser | None, welcome: bool) -> str:
     if gift:
         ledger.credit(account.id, gift, kind="grant", reference=f"signup:{account.id}", actor=f"user:{user.id}")
     if welcome:
-        notify(account.id, "welcome", "registration", name=user.name or user.email, credits=gift)
+        notify(account.id, "welcome", "registration", credits=gift)
     return sessions.begin(user.id, browser) if browser else ""

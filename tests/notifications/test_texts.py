@@ -170,3 +170,31 @@ def test_a_name_of_either_script_keeps_its_brackets() -> None:
     for language in LANGUAGES:
         body = rendering.write(KINDS["key_created"], words("key_created", language), facts, language, BASE).body
         assert body.splitlines()[0].endswith(": \u2068my-app (test) evil\u2069")
+
+
+ADVERTISEMENTS = (
+    "ربحت 500 د.ك استلمها https://evil.example/win", "hthttp://tp://evil.example", "HTTPS://EVIL.EXAMPLE",
+    "www.evil.example", "evil。example", "evil．example", "win@evil.example", "wa.me/96550000000", "tg://resolve", "http://10.0.0.1/x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", ADVERTISEMENTS)
+def test_what_people_typed_is_no_link_in_a_message_of_ours(typed: str) -> None:
+    """NOTIF-11: a label of a key advertised in the portal's name; telephones make a link of any dot."""
+    facts = {"label": typed, "prefix": "rsk_Ab3dE6gH"}
+    for language in LANGUAGES:
+        body = rendering.write(KINDS["key_created"], words("key_created", language), facts, language, BASE).body
+        line = body.splitlines()[0]
+        assert not re.search(r"https?:|://|[.@。．]\w", line, re.IGNORECASE), line
+        assert "\u2060" in line
+    assert rendering._unlinked("Nakhla Trading Co. (2 shops)") == "Nakhla Trading Co. (2 shops)"
+
+
+@pytest.mark.parametrize(
+    ("milli", "shown"),
+    [(100_000, "100"), (12, "0.012"), (2_950_120, "2,950.12"), (0, "0"), (-500_000, "-500"), (60_000_000, "60,000")],
+)
+def test_credits_have_no_zeros_that_look_like_dinars(milli: int, shown: str) -> None:
+    """CRD-01: `100.000` is a hundred dinars to every reader in Kuwait; as on the pages, the shortest exact figure."""
+    body = rendering.write(KINDS["welcome"], words("welcome", "en"), {"credits": milli}, "en", BASE).body
+    assert f"Welcome credits: {shown}\n" in body

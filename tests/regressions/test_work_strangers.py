@@ -30,7 +30,6 @@ def portal(make_app: MakeApp, sqlite_url: str, sandbox: SandboxProcess, monkeypa
     return make_app(sqlite_url, RESAYIL_API_URL=sandbox.whatsapp_url, ADMIN_PHONES=",".join(ADMINS), **WHATSAPP)
 
 
-@pytest.mark.xfail(strict=True, reason="the name is sent as it was typed, links too, to a number that nobody proved")
 def test_a_strangers_telephone_shows_no_link_of_whoever_signed_up_with_its_number(
     portal: Flask, sandbox: SandboxProcess
 ) -> None:

@@ -12,7 +12,7 @@ class Fact(Enum):
     """How a stored value becomes words."""
 
     TEXT = "text"
-    """As it is, cleaned of what could disturb a message, at most 120 characters."""
+    """What people typed: cleaned of what could disturb a message, nothing in it a link, some 120 characters at most."""
     LATIN = "latin"
     """A name, a number or an address that is Latin in every language: isolated in Arabic."""
     PHONE = "phone"
@@ -65,7 +65,8 @@ _BUDGET = {"day": F.DAY, "used": F.NUMBER, "limit": F.NUMBER}
 # fmt: off
 _ALL = (
     # --- customers (NOTIF-01 to 06, 11) ---
-    Kind("welcome", CUSTOMER, {"name": F.TEXT, "credits": F.CREDITS}, "/keys"),
+    # No name: it goes to a number that nobody has proved, and a stranger would choose the words.
+    Kind("welcome", CUSTOMER, {"credits": F.CREDITS}, "/keys"),
     Kind("subscription_confirmed", CUSTOMER, {**_PLAN, "credits": F.CREDITS, "expires": F.DAY}, "/dashboard"),
     Kind("credit_low", CUSTOMER, {"balance": F.CREDITS, "total": F.CREDITS}, "/billing", optional=True),
     Kind("credit_exhausted", CUSTOMER, {"balance": F.CREDITS}, "/billing"),

@@ -18,6 +18,11 @@ PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 PARTED = "\n\n— — —\n\n"
 """Between the two languages."""
 _ISOLATE, _FIRST_STRONG, _END = "\u2066", "\u2068", "\u2069"
+_JOINER = "\u2060"
+"""A word joiner: takes no room, and ends what clients take for an address."""
+_SCHEME = re.compile(r"https?://", re.IGNORECASE)
+_LINKED = re.compile(r"[.@\u3002\uff0e\uff61](?=\w)|:(?=//)")
+"""The dots (browsers know four) and signs that make an address of what stands around them."""
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
 
 
@@ -71,7 +76,7 @@ def known_placeholders(kind: str) -> set[str]:
 def _word(fact: Fact, value: Any, language: str) -> str:
     match fact:
         case Fact.TEXT:  # of either script: its last bracket jumped to the other end of an Arabic line
-            return f"{_FIRST_STRONG}{_clean(value)}{_END}"
+            return f"{_FIRST_STRONG}{_unlinked(_clean(value))}{_END}"
         case Fact.LATIN:
             return _latin(_clean(value), language)
         case Fact.CODE:
@@ -81,7 +86,8 @@ def _word(fact: Fact, value: Any, language: str) -> str:
         case Fact.NUMBER:
             return _latin(f"{int(value):,}", language)
         case Fact.CREDITS:
-            return _latin(money.credits(int(value)), language)
+            # No zeros at the end, as on the pages: in Kuwait three decimals are dinars, and `100.000` was money.
+            return _latin(money.credits(int(value)).rstrip("0").rstrip("."), language)
         case Fact.DINARS:
             unit = "د.ك" if language == "ar" else "KWD"
             return f"{_latin(money.dinars(int(value)), language)} {unit}"
@@ -104,6 +110,13 @@ def _latin(text: str, language: str) -> str:
 def _clean(value: object) -> str:
     """What people typed can neither begin a line of its own nor turn the direction of ours."""
     return _UNSEEN.sub(" ", str(value)).strip()[:120]
+
+
+def _unlinked(text: str) -> str:
+    """Nothing in it becomes a link: strangers sent advertisements in our name, as a name or as a key's label."""
+    while (bare := _SCHEME.sub("", text)) != text:  # one may hide in another: `hthttp://tp://`
+        text = bare
+    return _LINKED.sub(lambda found: found[0] + _JOINER, text)
 
 
 def _instant(value: object) -> dt.datetime:

@@ -7,7 +7,7 @@ _BUDGET = {"day": "2026-11-21", "used": 400, "limit": 500}
 _MOMENT = "2026-11-21T11:05:00+00:00"
 
 FACTS: Final[dict[str, dict[str, Any]]] = {
-    "welcome": {"name": "ليلى", "credits": 100_000},
+    "welcome": {"credits": 100_000},
     "subscription_confirmed": {"plan": _PRO, "credits": 60_000_000, "expires": "2026-12-21"},
     "credit_low": {"balance": 2_950_125, "total": 15_000_000},
     "credit_exhausted": {"balance": 12},

@@ -14,18 +14,18 @@ TEXTS: Final[dict[str, dict[str, Wording]]] = {
         "ar": Wording(
             "أهلًا بك في LLM Portal",
             """\
-أهلًا وسهلًا {name}
-تم فتح حسابك، وهو جاهز للاستخدام.
+فُتح حساب بهذا الرقم، وهو جاهز للاستخدام.
 رصيدك الترحيبي بالوحدات: {credits}
+إن لم تفتح حسابًا لدينا، فتجاهل هذه الرسالة.
 أنشئ أول مفتاح API من هنا، ثم أرسل أول طلب لك:
 {link}""",
         ),
         "en": Wording(
             "Welcome to LLM Portal",
             """\
-Hello and welcome {name}
-Your account is open and ready to use.
+An account was opened with this number and is ready to use.
 Welcome credits: {credits}
+If you opened no account with us, ignore this message.
 Create your first API key here, then send your first request:
 {link}""",
         ),
