@@ -16,17 +16,21 @@ REFERENCE = 80
 @click.command()
 @click.argument("email")
 @click.argument("plan")
+@click.option("--reference", required=True, help="What was paid, such as a transfer's number: gives one period.")
 @click.option("--days", type=click.IntRange(1, 3660), help="How long; by default the plan's own period.")
 @with_appcontext
-def subscribe(email: str, plan: str, days: int | None) -> None:
+def subscribe(email: str, plan: str, reference: str, days: int | None) -> None:
     """Start PLAN for the account of EMAIL (or its id), or extend it, with a period's credit and the message of it."""
     account = whose.account(email)
+    _checked(reference)
     try:
-        running = subscriptions.activate(account.id, plan, actor=ACTOR, days=days)
+        running = subscriptions.activate(account.id, plan, reference=reference, actor=ACTOR, days=days)
     except subscriptions.NoSuchPlan as error:
         raise click.ClickException(f"There is no plan {plan} on sale.") from error
     except subscriptions.AlreadySubscribed as error:
         raise click.ClickException("Another plan runs on this account. Nothing was changed.") from error
+    except ledger.AlreadyBooked as error:
+        raise click.ClickException(f"{reference} gave a period before. Nothing was changed.") from error
     click.echo(f"{plan} runs until {running.ends_at.astimezone(KUWAIT):%Y-%m-%d %H:%M}, Kuwait time.")
 
 
@@ -38,8 +42,7 @@ def subscribe(email: str, plan: str, days: int | None) -> None:
 def topup(email: str, pack: str, reference: str) -> None:
     """Credit PACK to the account of EMAIL (or its id), with the message of it."""
     account = whose.account(email)
-    if not 0 < len(reference) <= REFERENCE:
-        raise click.ClickException(f"A reference has 1 to {REFERENCE} characters.")
+    _checked(reference)
     try:
         entry = topups.book(account.id, pack, reference=reference, actor=ACTOR)
     except topups.NoSuchPack as error:
@@ -47,3 +50,8 @@ def topup(email: str, pack: str, reference: str) -> None:
     except ledger.AlreadyBooked as error:
         raise click.ClickException(f"{reference} was credited before. Nothing was changed.") from error
     click.echo(f"Balance: {money.credits(entry.balance_after)} credits.")
+
+
+def _checked(reference: str) -> None:
+    if not 0 < len(reference) <= REFERENCE:
+        raise click.ClickException(f"A reference has 1 to {REFERENCE} characters.")

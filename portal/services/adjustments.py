@@ -6,7 +6,7 @@ A gift nobody tells of is taken for an error, and what is taken in silence for t
 from portal.extensions import db
 from portal.ids import new_id
 from portal.models import LedgerEntry
-from portal.services import ledger
+from portal.services import credit_alerts, ledger
 from portal.services.notifications import notify
 
 
@@ -18,6 +18,7 @@ def adjust(account_id: str, amount: int, *, actor: str, reason: str) -> LedgerEn
     """
     reason = reason.strip()
     entry = ledger.adjust(account_id, amount, reference="manual:" + new_id(), actor=actor, reason=reason)
+    credit_alerts.taken(entry)
     notify(account_id, "credit_adjusted", entry.id, credits=amount, balance=entry.balance_after, reason=reason)
     db.session.commit()
     return entry

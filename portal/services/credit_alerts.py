@@ -10,9 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from portal.extensions import db
-from portal.models import Event, Wallet
+from portal.models import Event, LedgerEntry, Wallet
 from portal.services import events
-from portal.services.ledger.levels import is_low, occasion
+from portal.services.ledger.levels import LEAST, crossed, is_low, occasion
 from portal.services.notifications import notify
 
 
@@ -34,6 +34,20 @@ def refused(account_id: str) -> bool:
     return new
 
 
+def taken(entry: LedgerEntry) -> bool:
+    """Credit was taken by hand or refunded: that may cross a line as a settlement does. In the caller's transaction.
+
+    Returns whether there is something to tell.
+    """
+    wallet = db.session.get_one(Wallet, entry.account_id, populate_existing=True)
+    kind = crossed(entry.balance_before, entry.balance_after, wallet.total) if entry.amount < 0 else None
+    if kind is None:
+        return False
+    facts = {"credited": wallet.credited_seq, "balance": entry.balance_after, "total": wallet.total}
+    what = occasion(entry.account_id, wallet.credited_seq)
+    return events.record(db.session, kind, what, account=entry.account_id, **facts)
+
+
 def tell(kind: str, account_id: str, credited: int) -> bool:
     """Write the message of an event, unless credit came meanwhile: then it is not true any more. Commits.
 
@@ -42,6 +56,8 @@ def tell(kind: str, account_id: str, credited: int) -> bool:
     wallet = db.session.get_one(Wallet, account_id)
     if wallet.credited_seq != credited:
         return False
+    if kind == events.CREDIT_LOW and wallet.balance < LEAST:
+        return False  # it fell on meanwhile, and the other message is on its way
     facts: dict[str, Any] = {"balance": wallet.balance} | ({"total": wallet.total} if kind == events.CREDIT_LOW else {})
     new = notify(account_id, kind, str(credited), **facts)
     db.session.commit()

@@ -15,7 +15,7 @@ from portal import clock
 from portal.errors import TooManyAttempts
 from portal.extensions import db
 from portal.ids import new_id
-from portal.models import Account, User
+from portal.models import Account, Delivery, Notification, User
 from portal.services import accounts, allowances, attempts, codes, passwords, phones, sessions, sign_in
 from portal.services.notifications import notify
 from portal.services.sessions import Browser
@@ -162,12 +162,23 @@ def change_number(user: User, typed: str, browser: Browser) -> None:
         db.session.execute(changed.values(phone=number, phone_verified_at=clock.utcnow()))
         sessions.end_others(user.id, user.session_token)
         account = db.session.scalars(sa.select(Account.id).where(Account.owner_id == user.id)).one()
+        _send_on(account, old, number)
         at = clock.utcnow().isoformat()
         notify(account, "phone_changed", new_id(), also_to=(old,), phone=number, at=at)
         db.session.commit()
     except sa.exc.IntegrityError:
         db.session.rollback()  # somebody registered with it while the code was on its way
         raise Refused({"phone": accounts.PHONE_TAKEN}) from None
+
+
+def _send_on(account: str, old: str, new: str) -> None:
+    """What waits for the morning goes to the number they have then."""
+    theirs = sa.select(Notification.id).where(Notification.account_id == account)
+    waiting = sa.update(Delivery).where(
+        Delivery.notification_id.in_(theirs), Delivery.state == "waiting", Delivery.in_doubt.is_(False),
+        Delivery.channel == "whatsapp", Delivery.address == old,
+    )  # fmt: skip
+    db.session.execute(waiting.values(address=new).execution_options(synchronize_session=False))
 
 
 def _prove(user: User, password: str, address: str) -> None:
@@ -218,7 +229,10 @@ def _normal(identifier: str) -> str:
 def _find(identifier: str) -> _Person | None:
     email = accounts.normal_email(identifier) if "@" in identifier else None
     numbers = [] if email else phones.readings(identifier)
-    known = User.email == email if email else User.phone.in_(numbers or [""])
+    # A number that was mistyped is somebody else's, who must not be able to ask for the account: by a number nobody has
+    # proved, only who also knows the e-mail address comes in.
+    proved = sa.and_(User.phone.in_(numbers or [""]), User.phone_verified_at.is_not(None))
+    known = User.email == email if email else proved
     suspended = sa.or_(User.suspended_at.is_not(None), Account.suspended_at.is_not(None))
     rows = db.session.execute(
         sa.select(User.id, User.phone, User.email, User.language)

@@ -6,6 +6,7 @@ do with it is the payment's business: here a subscription begins because somebod
 
 import datetime as dt
 import logging
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -32,11 +33,13 @@ class AlreadySubscribed(Exception):
     """The account has another plan that runs. Nothing was changed."""
 
 
-def activate(account_id: str, plan_id: str, *, actor: str, days: int | None = None) -> Subscription:
+def activate(account_id: str, plan_id: str, *, reference: str, actor: str, days: int | None = None) -> Subscription:
     """Start a plan, or extend the same one from its end, with a period's credit and the message of it. Commits.
 
-    days: how long, by default the plan's own period. actor: who caused it (`console`, `user:<id>`).
-    Raises NoSuchPlan, AlreadySubscribed, LookupError for an unknown account.
+    reference: what was paid, such as a payment or a transfer's number: the same one never gives a second period,
+    however many tell of it. days: how long, by default the plan's own period. actor: who caused it (`console`,
+    `user:<id>`).
+    Raises NoSuchPlan, AlreadySubscribed, ledger.AlreadyBooked, LookupError for an unknown account.
     """
     plan = db.session.get(Plan, plan_id)
     if plan is None or not plan.enabled:
@@ -66,14 +69,17 @@ def activate(account_id: str, plan_id: str, *, actor: str, days: int | None = No
             )  # fmt: skip
             db.session.add(running)
         db.session.flush()
-        period = f"{running.id}:{running.ends_at.isoformat()}"
-        if plan.credits:
-            ledger.credit(account_id, plan.credits, kind="subscription", reference=period, actor=actor)
-        names = {"ar": plan.name_ar, "en": plan.name_en}
-        notify(
-            account_id, "subscription_confirmed", period, plan=names, credits=plan.credits,
-            expires=running.ends_at.isoformat(),
-        )  # fmt: skip
+        facts: dict[str, Any] = {
+            "plan": {"ar": plan.name_ar, "en": plan.name_en}, "expires": running.ends_at.isoformat(),
+        }  # fmt: skip
+        try:
+            if plan.credits:
+                ledger.credit(account_id, plan.credits, kind="subscription", reference=reference, actor=actor)
+            if not notify(account_id, "subscription_confirmed", reference, credits=plan.credits, **facts):
+                raise ledger.AlreadyBooked(f"subscription {reference}")  # a plan without credit has no entry to tell
+        except ledger.AlreadyBooked:
+            db.session.rollback()
+            raise
         if plan.rank == db.session.scalar(sa.select(sa.func.max(Plan.rank)).where(Plan.enabled)):
             events.record(db.session, events.ENTERPRISE_CUSTOMER, running.id, account=account_id, plan=plan_id)
         db.session.commit()

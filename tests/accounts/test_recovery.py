@@ -137,6 +137,20 @@ def deliveries_of(app: Flask, phone: str) -> list[Line]:
 
 
 @pytest.mark.usefixtures("quick")
+def test_whoever_has_a_mistyped_number_can_not_ask_for_the_account(portal: Flask, clock: Clock) -> None:
+    """AUTH-04: a number that nobody proved finds nobody, in the same words; proved, it does."""
+    layla = Cast(portal).layla
+    with portal.app_context():
+        recovery.forgot(layla.phone, HERE.address)
+        assert [note for note in notes() if note.kind == "one_time_code"] == []
+        db.session.execute(sa.update(User).where(User.id == layla.user_id).values(phone_verified_at=clock.now))
+        db.session.commit()
+        clock.later(seconds=61)
+        recovery.forgot(layla.phone, HERE.address)
+        recovery.reset(layla.phone, newest(codes.RESET), NEW, HERE)
+
+
+@pytest.mark.usefixtures("quick")
 def test_every_spelling_of_a_name_is_one_name(portal: Flask, clock: Clock) -> None:
     """AUTH-05: no second code for the same number by writing it another way, known or not."""
     layla = Cast(portal).layla
@@ -198,7 +212,7 @@ def test_a_reset_ends_every_other_session_and_leaves_the_keys(everywhere: Flask)
     with everywhere.app_context():
         for _ in range(9):
             attempts.take(attempts.PER_ACCOUNT, layla.user_id)
-        recovery.forgot(layla.phone, HERE.address)
+        recovery.forgot(layla.email, HERE.address)
         token = recovery.reset(layla.email, newest(codes.RESET), NEW, HERE)
         assert [session.user_id for session in db.session.scalars(sa.select(UserSession))] == [layla.user_id]
         db.session.rollback()
@@ -283,10 +297,10 @@ def test_nothing_of_it_is_logged_with_secrets(portal: Flask, caplog: pytest.LogC
     caplog.set_level(logging.DEBUG)
     layla = Cast(portal).layla
     with portal.app_context():
-        recovery.forgot(layla.phone, HERE.address)
+        recovery.forgot(layla.email, HERE.address)
         digits = newest(codes.RESET)
-        fields(lambda: recovery.reset(layla.phone, wrong(digits), NEW, HERE))
-        recovery.reset(layla.phone, digits, NEW, HERE)
+        fields(lambda: recovery.reset(layla.email, wrong(digits), NEW, HERE))
+        recovery.reset(layla.email, digits, NEW, HERE)
     said = caplog.text + "".join(str(vars(record)) for record in caplog.records)
     assert "reason=bad_code" in said
     for secret in (digits, wrong(digits), NEW, layla.phone, layla.phone[1:]):

@@ -12,6 +12,7 @@ from flask import Flask
 
 from portal.clock import KUWAIT
 from portal.extensions import db
+from portal.ids import new_id
 from portal.models import Account, Event, LedgerEntry, Notification, Plan, Subscription, Wallet
 from portal.services import events, ledger, subscriptions
 from portal.services.subscriptions import AlreadySubscribed, NoSuchPlan
@@ -39,7 +40,7 @@ def portal(make_app: MakeApp, database_url: str) -> Flask:
 
 def begin(account: str, plan: str = "pro", **values: Any) -> str:
     """Returns the subscription's id."""
-    return subscriptions.activate(account, plan, actor="console", **values).id
+    return subscriptions.activate(account, plan, reference=new_id(), actor="console", **values).id
 
 
 def rows(*conditions: Any) -> list[Line]:
@@ -189,9 +190,9 @@ def test_a_period_is_added_to_what_is_there_now(portal: Flask, clock: Clock) -> 
     """SUB-02: not to what this session read before somebody else extended it."""
     with portal.app_context():
         owner = customer()
-        mine = subscriptions.activate(owner.account, "pro", actor="a")
+        mine = subscriptions.activate(owner.account, "pro", reference=new_id(), actor="a")
         assert at_once(portal, 1, begin, owner.account) == [mine.id]
-        again = subscriptions.activate(owner.account, "pro", actor="a")
+        again = subscriptions.activate(owner.account, "pro", reference=new_id(), actor="a")
         assert again.ends_at == rows()[0].ends_at == clock.now + dt.timedelta(days=90)
 
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.extensions import db
+from portal.ids import new_id
 from portal.models import LedgerEntry, Notification, Wallet
 from portal.services import adjustments, ledger, subscriptions, topups
 from portal.services.ledger import AlreadyBooked
@@ -124,7 +125,7 @@ def test_a_payment_and_a_plan_at_the_same_moment_do_not_break_each_other_off(por
 
     def subscribe() -> None:
         for _ in range(5):
-            subscriptions.activate(owner.account, "pro", actor="console")
+            subscriptions.activate(owner.account, "pro", reference=new_id(), actor="console")
 
     def adjust() -> None:
         for _ in range(5):

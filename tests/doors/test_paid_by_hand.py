@@ -26,18 +26,19 @@ def told(cast: Cast, person: Person, kind: str) -> list[dict[str, object]]:
 def test_a_plan_is_started_and_extended_at_the_terminal(cast: Cast) -> None:
     """NOTIF-02: by address or id; its credit and its message each time; another plan beside it is refused."""
     layla = cast.layla
-    assert "pro runs until" in said(cast.app, "subscribe", layla.email, "pro", "--days", "10")
-    assert "pro runs until" in said(cast.app, "subscribe", layla.account_id, "pro")
+    assert "pro runs until" in said(cast.app, "subscribe", layla.email, "pro", "--days", "10", "--reference", "T-1")
+    assert "pro runs until" in said(cast.app, "subscribe", layla.account_id, "pro", "--reference", "T-2")
+    assert "T-2 gave a period before" in refused(cast.app, "subscribe", layla.email, "pro", "--reference", "T-2")
     with cast.app.app_context():
         running = db.session.scalars(sa.select(Subscription)).one()
         assert (running.ends_at - running.starts_at).days == 40
         assert running.actor == "console"
         assert db.session.get_one(Account, layla.account_id).plan_id == "pro"
     assert len(told(cast, layla, "subscription_confirmed")) == 2
-    assert "Another plan runs" in refused(cast.app, "subscribe", layla.email, "enterprise")
-    assert "no plan" in refused(cast.app, "subscribe", layla.email, "imaginary")
-    assert "no account" in refused(cast.app, "subscribe", "nobody@example.com", "pro")
-    assert "--days" in refused(cast.app, "subscribe", layla.email, "pro", "--days", "0")
+    assert "Another plan runs" in refused(cast.app, "subscribe", layla.email, "enterprise", "--reference", "T-3")
+    assert "no plan" in refused(cast.app, "subscribe", layla.email, "imaginary", "--reference", "T-4")
+    assert "no account" in refused(cast.app, "subscribe", "nobody@example.com", "pro", "--reference", "T-5")
+    assert "--days" in refused(cast.app, "subscribe", layla.email, "pro", "--days", "0", "--reference", "T-6")
     assert len(told(cast, layla, "subscription_confirmed")) == 2
     assert "The books are right." in said(cast.app, "ledger-check")
 

@@ -9,6 +9,7 @@ from flask import Flask
 
 from portal import clock
 from portal.extensions import db
+from portal.ids import new_id
 from portal.models import Event, EventStep, Notification, Wallet
 from portal.services import (
     bans,
@@ -127,7 +128,7 @@ def provider_up(account: str, time: MovingClock) -> None:
 
 
 def enterprise_customer(account: str, time: MovingClock) -> None:
-    subscriptions.activate(account, "enterprise", actor="console")
+    subscriptions.activate(account, "enterprise", reference=new_id(), actor="console")
 
 
 def address_banned(account: str, time: MovingClock) -> None:

@@ -12,6 +12,7 @@ from flask import Flask
 
 from portal import clock, queue
 from portal.extensions import db
+from portal.ids import new_id
 from portal.models import Event, Notification, ScheduledJob, Subscription
 from portal.services import events, subscriptions, timetable
 from portal.services.timetable import RETRY, Daily, Every, Job
@@ -109,8 +110,10 @@ def test_a_month_of_the_daily_jobs(one: Flask, time: MovingClock, step: int) -> 
     ends: dict[str, dt.datetime] = {}
     with one.app_context():
         for account, days in zip(accounts, (1, 4, 15, 27), strict=True):
-            ends[account] = subscriptions.activate(account, "pro", actor="console", days=days).ends_at
-        subscriptions.activate(accounts[1], "pro", actor="console", days=10)  # extended: reminded of the new end alone
+            paid = subscriptions.activate(account, "pro", reference=new_id(), actor="console", days=days)
+            ends[account] = paid.ends_at
+        # Extended: reminded of the new end alone.
+        subscriptions.activate(accounts[1], "pro", reference=new_id(), actor="console", days=10)
         ends[accounts[1]] += dt.timedelta(days=10)
         names = ("daily summary", "remind of expiry", "clear away", "end subscriptions")
         ran: dict[str, list[dt.datetime]] = {name: [] for name in names}

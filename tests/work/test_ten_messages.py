@@ -52,13 +52,13 @@ def test_the_ten_messages_each_arrive_once_in_both_languages(office: Office) -> 
     layla.live_from_credit_to_credit()  # NOTIF-03, 04, 05, and 03 again
 
     omar = Customer(office, OMAR)
-    office.flask("subscribe", omar.email, "enterprise")  # NOTIF-02, NOTIF-10
+    office.flask("subscribe", omar.email, "enterprise", "--reference", "T-1")  # NOTIF-02, NOTIF-10
     for _ in range(CLOUD_LIMIT):  # NOTIF-07, NOTIF-08
         omar.ask(3, model=CLOUD)
     assert omar.refused(3, model=CLOUD) == (503, "cloud_budget_exhausted")
 
     zaid = Customer(office, ZAID)
-    office.flask("subscribe", zaid.email, "basic", "--days", "2")
+    office.flask("subscribe", zaid.email, "basic", "--days", "2", "--reference", "T-2")
     office.look("remind of expiry")  # NOTIF-06
     banned = requests.post(
         f"{layla.url}/webhooks/fail2ban", headers={"Authorization": f"Bearer {HOOK_TOKEN}"}, timeout=10,
