@@ -2,7 +2,8 @@
 
 The digits are stored nowhere: they are computed from the row's id with the portal's secret whenever the message is
 written or an answer is checked. Six digits under a plain hash would be found in a second by whoever has the database.
-Sending costs money and can annoy a stranger, so it is bounded: by number, by address, and by day for all together.
+Sending costs money and can annoy a stranger, so it is bounded: by number, by address, and by day for all together, with
+one ceiling for forgotten passwords and one for all else.
 """
 
 import datetime as dt
@@ -19,7 +20,7 @@ from portal.extensions import db
 from portal.models import OneTimeCode
 from portal.services import allowances, tunables
 from portal.services.attempts import by_address
-from portal.services.notifications.outbox import notify_number
+from portal.services.notifications.outbox import notify_number, notify_staff
 
 VERIFY, RESET, PHONE = "verify", "reset", "phone"
 MINUTES: Final = 10
@@ -60,7 +61,7 @@ def send(user_id: str, phone: str, purpose: str, language: str, address: str) ->
 
     phone: E.164. address: the IP address that asks. Raises TooSoon, TooManyCodes.
     """
-    names = _take_places(phone, address)
+    names = _take_places(phone, purpose, address)
     try:
         now = clock.utcnow()
         db.session.execute(
@@ -125,14 +126,16 @@ def seconds_to_wait(phone: str) -> int:
     return max(0, -(-(last + dt.timedelta(seconds=PAUSE) - clock.utcnow()) // dt.timedelta(seconds=1)))
 
 
-def _take_places(phone: str, address: str) -> list[str]:
+def _take_places(phone: str, purpose: str, address: str) -> list[str]:
     """A place with the number, the address and the day; those taken are given back where one is missing."""
     if wait := seconds_to_wait(phone):
         raise TooSoon(wait)
+    # Of its own: with one ceiling for all, whoever signed up in crowds shut everybody out who forgot a password.
+    ceiling, a_day = "codes:reset" if purpose == RESET else "codes", tunables.get("codes_a_day")
     wanted = (
         (_by_number(phone), A_NUMBER_A_DAY, PAUSE),
         (_named("address", by_address(address)), AN_ADDRESS_A_DAY, 0),
-        ("codes", tunables.get("codes_a_day"), 0),
+        (ceiling, a_day, 0),
     )
     db.session.commit()  # the setting was read on the session's line; what follows has transactions of its own
     taken: list[str] = []
@@ -144,8 +147,17 @@ def _take_places(phone: str, address: str) -> list[str]:
             allowances.give_back(other)
         if apart and (wait := seconds_to_wait(phone)):  # somebody was quicker, a moment ago
             raise TooSoon(wait)
+        if name == ceiling:
+            _tell_exhausted(a_day)
         raise TooManyCodes
     return taken
+
+
+def _tell_exhausted(a_day: int) -> None:
+    """Staff hear of it once a day. Commits."""
+    day = clock.kuwait_day().isoformat()
+    notify_staff("codes_exhausted", day, day=day, limit=a_day)
+    db.session.commit()
 
 
 def _by_number(phone: str) -> str:

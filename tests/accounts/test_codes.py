@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -353,3 +354,32 @@ def test_the_digits_are_the_secrets(make_app: MakeApp, sqlite_url: str) -> None:
     assert all(len(one) == 6 and one.isascii() and one.isdigit() for one in made[0])
     assert len({one[0] for one in made[0]}) == 10
     assert len(set(made[0])) > 1_990
+
+
+def test_forgotten_passwords_have_a_ceiling_of_their_own_and_staff_hear_of_either_once_a_day(
+    make_app: MakeApp, database_url: str, clock: Clock
+) -> None:
+    """AUTH-04: whoever signs up in crowds uses up the codes of sign-ups, and shuts nobody out who forgot a password."""
+    app = make_app(database_url, ADMIN_PHONES="+96550000901,+96550000902")
+    with app.app_context():
+        tunables.put("codes_a_day", "2")
+        people = [customer() for _ in range(7)]
+        for user in people[:2]:
+            sent(user)
+        for user in people[2:4]:
+            for purpose in (VERIFY, PHONE):
+                with pytest.raises(TooManyCodes):
+                    sent(user, purpose)
+        for user in people[4:6]:
+            sent(user, RESET)
+        with pytest.raises(TooManyCodes):
+            sent(people[6], RESET)
+        assert [allowances.used(name)[0] for name in ("codes", "codes:reset")] == [2, 2]
+        [told] = [note for note in notes() if note.kind == "codes_exhausted"]
+        assert (told.recipient, told.facts) == ("staff", {"day": "2026-11-21", "limit": 2})
+        assert len([way for way in deliveries() if way.notification_id == told.id]) == 2
+        clock.later(days=1)
+        for user in people[:3]:
+            with suppress(TooManyCodes):
+                sent(user)
+        assert [note.facts["day"] for note in notes() if note.kind == "codes_exhausted"] == ["2026-11-21", "2026-11-22"]

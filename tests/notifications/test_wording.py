@@ -79,6 +79,24 @@ def test_a_portal_that_was_upgraded_and_not_seeded_speaks(app: Flask) -> None:
         assert {version.author for version in wording.versions().values()} == {"release"}
 
 
+def test_what_an_older_release_seeded_is_spoken_no_more(app: Flask) -> None:
+    """NOTIF-11: its slips, and facts that its kinds had, went on for ever; what staff wrote since stays in force."""
+    with app.app_context():
+        old = sa.update(MessageTemplate).values(title="Old", body="Hello {name}\n{link}")
+        db.session.execute(old.where(MessageTemplate.kind.in_(("welcome", "credit_low"))))
+        db.session.commit()
+        save("credit_low", "en", "Little left", "{balance}\n{link}", "console")
+        assert both("welcome") == wording.TEXTS["welcome"]
+        assert wording.in_language(["welcome"], "ar")["welcome"] == wording.TEXTS["welcome"]["ar"]
+        assert both("credit_low") == {
+            "ar": wording.TEXTS["credit_low"]["ar"], "en": Wording("Little left", "{balance}\n{link}"),
+        }  # fmt: skip
+        assert wording.versions()["welcome", "en"].wording == wording.TEXTS["welcome"]["en"]
+        assert history("credit_low", "en")[-1].wording == wording.TEXTS["credit_low"]["en"]
+        assert restore("credit_low", "en", 1, "console") == 3
+        assert both("credit_low") == wording.TEXTS["credit_low"]
+
+
 def test_the_newest_words_of_each_language_are_in_force_and_cost_one_query(app: Flask) -> None:
     """ADMIN-13: edited words are those of the next message; the other language keeps its own; one query a message."""
     with app.app_context():

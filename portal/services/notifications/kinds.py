@@ -96,6 +96,8 @@ _ALL = (
     Kind("provider_up", STAFF, {"provider": F.LATIN, "seconds": F.DURATION}, "/admin/providers"),
     Kind("job_stale", STAFF, {"job": F.LATIN, "since": F.MOMENT, "reason": F.LATIN}, "/admin/tasks"),
     Kind("step_dead", STAFF, {"event": F.LATIN, "step": F.LATIN, "run": F.LATIN, "error": F.LATIN}, "/admin/tasks"),
+    Kind("codes_exhausted", STAFF, {"day": F.DAY, "limit": F.NUMBER}, "/admin"),
+    Kind("alerts_muted", STAFF, {"about": F.BILINGUAL, "count": F.NUMBER}, "/notifications?of=staff"),
     Kind("daily_summary", STAFF, {
         "day": F.DAY, "new_users": F.NUMBER, "requests": F.NUMBER, "failed": F.NUMBER, "spent": F.CREDITS,
         "sold": F.CREDITS, "cloud": F.NUMBER, "limit": F.NUMBER, "undelivered": F.NUMBER,

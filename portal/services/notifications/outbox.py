@@ -17,11 +17,17 @@ from portal.ids import new_id
 from portal.models import Account, Delivery, Notification, OptOut, User
 from portal.services import tunables
 from portal.services.insertion import insert_missing
-from portal.services.notifications.kinds import CUSTOMER, KINDS, STAFF, Kind
+from portal.services.notifications.kinds import CUSTOMER, KINDS, LANGUAGES, STAFF, Kind
+from portal.services.notifications.rendering import Wording, write
+from portal.services.notifications.wording import TEXTS
 
 STAFF_RECIPIENT: Final = "staff"
 LONGEST: Final = 120
 """Characters of an occasion."""
+AN_HOUR: Final = 5
+"""Messages of one kind to staff within an hour. Whoever has a network of IPv6 is banned a thousand times an hour, and
+each ban was a message to each administrator, at night too."""
+MUTED: Final = "alerts_muted"
 
 
 def notify(account_id: str, kind: str, occasion: str, *, also_to: tuple[str, ...] = (), **facts: Any) -> bool:
@@ -58,8 +64,19 @@ def notify_number(phone: str, language: str, kind: str, occasion: str, **facts: 
 
 
 def notify_staff(kind: str, occasion: str, **facts: Any) -> bool:
-    """Tell the operator's people: every number of ADMIN_PHONES, and ADMIN_EMAIL. Otherwise as `notify`."""
+    """Tell the operator's people: every number of ADMIN_PHONES, and ADMIN_EMAIL. Otherwise as `notify`.
+
+    What comes often within an hour is only in the notification centre; that it is, they are told once an hour.
+    """
     spec = _checked(kind, STAFF, occasion, facts)
+    now = clock.utcnow()
+    earlier = 0 if kind == MUTED else _told_staff(kind, now - dt.timedelta(hours=1))
+    if earlier >= AN_HOUR:
+        new = _write(spec, _row(STAFF_RECIPIENT, spec, occasion, facts, "ar"), [])
+        if new:
+            about = {one: write(spec, Wording(TEXTS[kind][one].title, ""), facts, one, "").title for one in LANGUAGES}
+            notify_staff(MUTED, f"{kind}:{now:%Y-%m-%dT%H}", about=about, count=earlier + 1)
+        return new
     settings: Settings = current_app.config["PORTAL"]
     ways = [("whatsapp", phone) for phone in dict.fromkeys(settings.admin_phones)]
     if settings.admin_email:
@@ -87,6 +104,12 @@ def _checked(kind: str, audience: str, occasion: str, facts: dict[str, Any]) -> 
     if not 0 < len(occasion) <= LONGEST:
         raise ValueError(f"an occasion has 1 to {LONGEST} characters")
     return spec
+
+
+def _told_staff(kind: str, since: dt.datetime) -> int:
+    """How often staff were told of this kind, by the index of recipient and time."""
+    mine = (Notification.recipient == STAFF_RECIPIENT, Notification.created_at > since, Notification.kind == kind)
+    return db.session.scalar(sa.select(sa.func.count()).select_from(Notification).where(*mine)) or 0
 
 
 def _opted_out(account_id: str, kind: str) -> frozenset[str]:

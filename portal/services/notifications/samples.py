@@ -38,6 +38,10 @@ FACTS: Final[dict[str, dict[str, Any]]] = {
     "step_dead": {
         "event": "payment_paid", "step": "receipt", "run": "0190f3c2a4b17c3e9d52", "error": "SMTP: connection refused",
     },
+    "codes_exhausted": {"day": "2026-11-21", "limit": 1_000},
+    "alerts_muted": {
+        "about": {"ar": "حُظر عنوان بعد محاولات فاشلة", "en": "An address was banned after failed attempts"}, "count": 6,
+    },
     "daily_summary": {
         "day": "2026-11-20", "new_users": 12, "requests": 48_210, "failed": 37, "spent": 9_120_450, "sold": 45_000_000,
         "cloud": 212, "limit": 500, "undelivered": 2,

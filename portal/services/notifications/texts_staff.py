@@ -170,6 +170,45 @@ Its tries are used up, and the steps that depend on it were not run. Remove the 
 {link}""",
         ),
     },
+    "codes_exhausted": {
+        "ar": Wording(
+            "بلغت الرموز حدّها لهذا اليوم",
+            """\
+اليوم: {day}
+الحد اليومي: {limit}
+بلغته رموز إثبات الأرقام، أو رموز استعادة كلمة المرور. لن يُرسل المزيد من هذا النوع حتى منتصف الليل بتوقيت الكويت.
+تحققوا من سبب كثرتها، ويمكنكم رفع الحد من الإعدادات:
+{link}""",
+        ),
+        "en": Wording(
+            "The day's codes are used up",
+            """\
+Day: {day}
+Limit of a day: {limit}
+Codes that prove numbers, or those for forgotten passwords, have reached it. No more of that sort until midnight, \
+Kuwait time.
+Look into why there are so many; the limit can be raised in the settings:
+{link}""",
+        ),
+    },
+    "alerts_muted": {
+        "ar": Wording(
+            "تنبيهات كثيرة من نوع واحد",
+            """\
+التنبيه: {about}
+عدد مراته خلال ساعة: {count}
+لن يُرسل المزيد منه في هذه الساعة، وكل التنبيهات محفوظة في البوابة:
+{link}""",
+        ),
+        "en": Wording(
+            "Many alerts of one kind",
+            """\
+The alert: {about}
+Times within an hour: {count}
+No more of these are sent this hour; all of them are in the portal:
+{link}""",
+        ),
+    },
     "daily_summary": {
         "ar": Wording(
             "ملخص يوم {day}",

@@ -1,8 +1,9 @@
 """The words in force for a kind, and how staff change them.
 
 Every version of `message_templates` stays; the highest speaks. Version 1 is the release's own text (`texts_*`), whether
-it was seeded or not: a portal that was upgraded and not yet seeded speaks all the same. What could not be sent is
-refused here, so that no message dies of an editor's slip. How facts become words is `rendering`.
+it was seeded or not and whatever an older release seeded: a slip that a release mended was told for ever where the seed
+had written it down. What could not be sent is refused here, so that no message dies of an editor's slip. How facts
+become words is `rendering`.
 """
 
 import datetime as dt
@@ -41,6 +42,8 @@ TEXTS: Final[dict[str, dict[str, Wording]]] = {**_CUSTOMERS, **_STAFF}
 """The release's own words: kind, language."""
 OWN: Final = 1
 """The version that the release's own text has."""
+SEED: Final = "seed"
+"""The author of what was seeded: whose words are those of this release."""
 LONGEST_TITLE: Final = 120
 LONGEST_BODY: Final = 1_500
 ALONE: Final = ("link", "code")
@@ -58,6 +61,8 @@ NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "provider_up": ("provider",),
     "job_stale": ("job",),
     "step_dead": ("run",),
+    "codes_exhausted": ("limit",),
+    "alerts_muted": ("about",),
 }
 """Without which a message of the kind says nothing, beside `{link}` and `{code}` where a kind has them. Staff may leave
 out every other fact."""
@@ -91,9 +96,7 @@ def wording(kind: str, language: str) -> Wording:
 def both(kind: str) -> dict[str, Wording]:
     """The words in force in both languages, by one query. Raises KeyError for an unknown kind."""
     words = dict(TEXTS[kind])
-    words |= {
-        row.language: Wording(row.title, row.body) for row in _in_force(MessageTemplate.kind == kind) if _fits(row)
-    }
+    words |= {row.language: Wording(row.title, row.body) for row in _edited(MessageTemplate.kind == kind)}
     return words
 
 
@@ -101,7 +104,7 @@ def in_language(kinds: Collection[str], language: str) -> dict[str, Wording]:
     """The words in force of several kinds in one language, by one query. Raises KeyError as `both` does."""
     words = {kind: TEXTS[kind][language] for kind in kinds}
     mine = sa.and_(MessageTemplate.kind.in_(words), MessageTemplate.language == language)
-    words |= {row.kind: Wording(row.title, row.body) for row in _in_force(mine) if _fits(row)}
+    words |= {row.kind: Wording(row.title, row.body) for row in _edited(mine)}
     return words
 
 
@@ -224,6 +227,11 @@ def _in_force(condition: sa.ColumnElement[bool]) -> list[sa.Row[Any]]:
         return list(connection.execute(query))
 
 
+def _edited(condition: sa.ColumnElement[bool]) -> list[sa.Row[Any]]:
+    """What of it people wrote, and can still be filled in; for all else the release speaks."""
+    return [row for row in _in_force(condition) if row.author != SEED and _fits(row)]
+
+
 def _fits(row: sa.Row[Any]) -> bool:
     """Whether the kind has every fact that the words name.
 
@@ -237,7 +245,8 @@ def _fits(row: sa.Row[Any]) -> bool:
 
 
 def _version(row: sa.Row[Any]) -> Version:
-    return Version(row.version, Wording(row.title, row.body), row.author, row.created_at)
+    words = TEXTS[row.kind][row.language] if row.author == SEED else Wording(row.title, row.body)
+    return Version(row.version, words, row.author, row.created_at)
 
 
 def _unseeded(kind: str, language: str) -> Version:
