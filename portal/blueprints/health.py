@@ -1,7 +1,10 @@
 """For operators and load balancers: alive (`/healthz`), and able to serve (`/readyz`, each part with its state).
 
-A timetable that stands still makes no host unfit for customers: it is told, and the answer stays 200.
+A timetable that stands still, or a WhatsApp number that can't send, makes no host unfit for customers: it is told, and
+the answer stays 200.
 """
+
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from flask import Blueprint, Response, current_app, jsonify
@@ -9,9 +12,12 @@ from flask import Blueprint, Response, current_app, jsonify
 from portal.extensions import db
 from portal.models import Plan
 from portal.services import run_views, timetable
+from portal.services.timetable import JobState
 
 bp = Blueprint("health", __name__)
 Part = dict[str, object]
+CHECK = "check WhatsApp"
+"""The job whose latest run tells of the sending number."""
 
 
 @bp.get("/healthz")
@@ -23,11 +29,13 @@ def alive() -> Response:
 def ready() -> tuple[Response, int]:
     """200 when pages and API can be served; the store may be away where the limits fail open. Two statements."""
     database, waiting = _database(), run_views.waiting()
+    states = _states() if database == "ok" else None
     parts = {
         "database": database,
         "store": "away" if waiting is None else "ok",
-        "timetable": _timetable() if database == "ok" else {"state": "unknown"},
+        "timetable": _timetable(states),
         "queue": {"state": "unknown"} if waiting is None else {"state": "ok", "waiting": waiting},
+        "whatsapp": _whatsapp(states),
     }
     able = database == "ok"
     return jsonify(status="ok" if able else "unavailable", parts=parts), 200 if able else 503
@@ -41,11 +49,16 @@ def _database() -> str:
     return "ok" if count else "empty: run flask --app wsgi db upgrade, then seed"
 
 
-def _timetable() -> Part:
-    """`not started`: no job was ever seen, as in a portal whose scheduler comes up after its web processes."""
+def _states() -> list[JobState] | None:
     try:
-        states = timetable.states(current_app.extensions["timetable"])
+        return timetable.states(current_app.extensions["timetable"])
     except sa.exc.SQLAlchemyError:
+        return None
+
+
+def _timetable(states: Sequence[JobState] | None) -> Part:
+    """`not started`: no job was ever seen, as in a portal whose scheduler comes up after its web processes."""
+    if states is None:
         return {"state": "unknown"}
     if all(state.row is None for state in states):
         return {"state": "not started"}
@@ -53,3 +66,13 @@ def _timetable() -> Part:
         if jobs:
             return {"state": name, "jobs": [job.name for job in jobs]}
     return {"state": "ok"}
+
+
+def _whatsapp(states: Sequence[JobState] | None) -> Part:
+    """`unknown`: nobody has looked yet. Without a key messages wait a day and are given up, which was told nowhere."""
+    if not current_app.config["PORTAL"].resayil_api_key:
+        return {"state": "not configured"}
+    row = next((state.row for state in states or () if state.name == CHECK), None)
+    if row is None or row.ended_at is None:
+        return {"state": "unknown"}
+    return {"state": "failing", "error": row.error[:100]} if row.error else {"state": "ok"}

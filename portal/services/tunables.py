@@ -27,7 +27,9 @@ TUNABLES = {
     "quiet_until": Tunable(
         8, 0, 23, "the hour in Kuwait at which they are sent; the same as quiet_from: no quiet hours"
     ),
-    "codes_a_day": Tunable(1000, 0, 10_000_000, "one-time codes that may be sent on a day in Kuwait, all together"),
+    "codes_a_day": Tunable(
+        1000, 0, 10_000_000, "one-time codes that may be sent on a day in Kuwait, and as many for forgotten passwords"
+    ),
 }
 
 

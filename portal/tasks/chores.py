@@ -4,7 +4,7 @@ import datetime as dt
 
 from portal import clock
 from portal.extensions import db
-from portal.services import allowances, events
+from portal.services import allowances, events, retention
 
 
 def sum_up_yesterday() -> None:
@@ -16,4 +16,4 @@ def sum_up_yesterday() -> None:
 
 def clear_away() -> int:
     """Returns how many rows were of no use any more."""
-    return allowances.forget_old()
+    return allowances.forget_old() + retention.clear_away()

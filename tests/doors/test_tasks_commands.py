@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal import queue
+from portal.blueprints.health import CHECK
 from portal.clock import utcnow
 from portal.extensions import db
 from portal.ids import new_id
@@ -233,6 +234,7 @@ def test_readiness_tells_of_the_timetable_and_never_fails_for_it(app: Flask, red
     assert told["parts"] == {
         "database": "ok", "store": "ok", "timetable": {"state": "not started"},
         "queue": {"state": "ok", "waiting": {"urgent": 0, "default": 0, "low": 0}},
+        "whatsapp": {"state": "not configured"},
     }  # fmt: skip
     all_well(app)
     assert readiness(app)[1]["parts"]["timetable"] == {"state": "ok"}
@@ -255,6 +257,19 @@ def test_readiness_tells_of_the_timetable_and_never_fails_for_it(app: Flask, red
     assert (status, told["parts"]["store"], told["parts"]["queue"]) == (200, "away", {"state": "unknown"})
 
 
+def test_readiness_tells_whether_messages_can_go_out(make_app: MakeApp, sqlite_url: str) -> None:
+    """ADMIN-12, OPS-04: as the job that looks at the sending number found it; no host is unfit for that."""
+    app = make_app(sqlite_url, RESAYIL_API_KEY="sandbox")
+    assert readiness(app)[1]["parts"]["whatsapp"] == {"state": "unknown"}
+    assert CHECK in {one.name for one in TIMETABLE}
+    all_well(app)
+    assert readiness(app)[1]["parts"]["whatsapp"] == {"state": "ok"}
+    job(app, CHECK, next_in=60, ended_at=AT, failures=1, error="MessagingError: the device is offline")
+    status, told = readiness(app)
+    assert (status, told["parts"]["timetable"]) == (200, {"state": "ok"})
+    assert told["parts"]["whatsapp"] == {"state": "failing", "error": "MessagingError: the device is offline"}
+
+
 def test_readiness_costs_two_statements(app: Flask) -> None:
     """Balancers ask every second or two, of every host."""
     asked: list[str] = []
@@ -269,6 +284,7 @@ def test_readiness_without_a_database_says_what_it_does_not_know(make_app: MakeA
     status, told = readiness(make_app(empty_url))
     assert (status, told["status"], told["parts"]["database"]) == (503, "unavailable", "away")
     assert told["parts"]["timetable"] == {"state": "unknown"}
+    assert told["parts"]["whatsapp"] == {"state": "not configured"}
 
 
 def test_steps_are_run_again_for_real(app: Flask) -> None:
