@@ -1,7 +1,8 @@
 """Rows that are work (`models/work`): who may do one now, and what is to be handed to the queue.
 
 A piece of work is claimed by one conditional UPDATE on the attempt that was read, for the length of a lease. Whoever
-comes back after their lease ended writes nothing any more: their attempt is not the latest. Knows no kind of work.
+comes back after their lease ended writes nothing any more: their attempt is not the latest. Leases go by the database's
+clock: a host whose own was two minutes ahead took what another was about to send. Knows no kind of work.
 """
 
 import datetime as dt
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from portal import clock
 from portal.extensions import db
 from portal.models import Delivery, EventStep
+from portal.models.base import database_now
 
 HANDED = dt.timedelta(minutes=2)
 """So long the queue is believed to have what it was given."""
@@ -35,19 +37,20 @@ def claim(model: Row, row_id: str, seconds: float) -> Claim | None:
 
     Costs one read where there is nothing to take.
     """
-    now = clock.utcnow()
     with db.engine.connect().execution_options(sqlite_read_only=True) as connection:
         row = connection.execute(
-            sa.select(model.state, model.attempts, model.due_at, model.lease_until).where(model.id == row_id)
-        ).one_or_none()
+            sa.select(
+                model.state, model.attempts, model.due_at, model.lease_until, database_now().label("now")
+            ).where(model.id == row_id)
+        ).one_or_none()  # fmt: skip
     if row is None:
         return None
-    due = row.state == "waiting" and row.due_at <= now
-    crashed = row.state == "running" and (row.lease_until is None or row.lease_until < now)
+    due = row.state == "waiting" and row.due_at <= clock.utcnow()
+    crashed = row.state == "running" and (row.lease_until is None or row.lease_until < row.now)
     if not due and not crashed:
         return None
     seen = (model.id == row_id, model.state == row.state, model.attempts == row.attempts)
-    taken = {"state": "running", "attempts": row.attempts + 1, "lease_until": now + dt.timedelta(seconds=seconds)}
+    taken = {"state": "running", "attempts": row.attempts + 1, "lease_until": row.now + dt.timedelta(seconds=seconds)}
     with db.engine.begin() as connection:
         if connection.execute(sa.update(model).where(*seen).values(**taken)).rowcount != 1:
             return None
@@ -77,7 +80,7 @@ def hand_out(model: Row) -> list[str]:
     now = clock.utcnow()
     unhanded = sa.or_(model.handed_at.is_(None), model.handed_at < now - HANDED, model.handed_at < model.due_at)
     waiting = sa.and_(model.state == "waiting", model.due_at <= now, unhanded)
-    dead = sa.and_(model.state == "running", model.lease_until < now, unhanded)
+    dead = sa.and_(model.state == "running", model.lease_until < database_now(), unhanded)
     query = sa.select(model.id).where(sa.or_(waiting, dead)).order_by(model.due_at).limit(SWEEP)
     with db.engine.connect().execution_options(sqlite_read_only=True) as connection:
         ids = list(connection.scalars(query))
@@ -91,7 +94,7 @@ def due(model: Row, limit: int) -> list[str]:
     """Ids of what could be claimed now, the oldest first, whether the queue has them or not."""
     now = clock.utcnow()
     waiting = sa.and_(model.state == "waiting", model.due_at <= now)
-    dead = sa.and_(model.state == "running", model.lease_until < now)
+    dead = sa.and_(model.state == "running", model.lease_until < database_now())
     query = sa.select(model.id).where(sa.or_(waiting, dead)).order_by(model.due_at).limit(limit)
     with db.engine.connect().execution_options(sqlite_read_only=True) as connection:
         return list(connection.scalars(query))

@@ -16,6 +16,7 @@ from portal.models import Account, Delivery, Notification, User
 from portal.services import ledger
 from portal.services.ledger import open_wallet
 from tests.ledger.books import Threads
+from tests.services import database_clock
 
 Line = sa.Row[*tuple[Any, ...]]
 _numbers = itertools.count(1)
@@ -83,11 +84,12 @@ def everything() -> str:
 
 
 class Clock:
-    """The product's clock, which stands still until it is turned."""
+    """The product's clock, and the database's for leases, which stand still until they are turned."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, now: dt.datetime | None = None) -> None:
         self.now = now or dt.datetime(2026, 11, 21, 9, 0, tzinfo=dt.UTC)
         monkeypatch.setattr("portal.clock.utcnow", lambda: self.now)
+        database_clock.follow(monkeypatch, lambda: self.now)
 
     def __call__(self) -> dt.datetime:
         return self.now

@@ -17,6 +17,7 @@ from portal.ids import new_id
 from portal.models import Event, EventStep, Notification
 from portal.services import runs
 from portal.services.runs import Graph, Step
+from tests.services import database_clock
 
 KIND = "provider_up"
 NOON = dt.datetime(2026, 3, 1, 9, 0, tzinfo=dt.UTC)
@@ -24,11 +25,12 @@ NOON = dt.datetime(2026, 3, 1, 9, 0, tzinfo=dt.UTC)
 
 
 class MovingClock:
-    """The time for whoever asks `portal.clock`; it stands still until it is moved."""
+    """The time for whoever asks `portal.clock`, and the database's for leases; it stands still until it is moved."""
 
     def __init__(self, patch: pytest.MonkeyPatch, now: dt.datetime = NOON) -> None:
         self.now = now
         patch.setattr("portal.clock.utcnow", lambda: self.now)
+        database_clock.follow(patch, lambda: self.now)
 
     def on(self, seconds: float) -> None:
         self.now += dt.timedelta(seconds=seconds)

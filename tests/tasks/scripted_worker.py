@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from portal import clock
-from portal.services import events
+from portal.services import events, work
 from portal.services.runs import Run, Step
 from portal.tasks import graph
 from portal.tasks.worker import PortalWorker
+from tests.services import database_clock
 
 FOLDER = Path(os.environ["SCRIPT"])
 """`ahead`: how many seconds the clock is moved on. `begun`: the slow step is in the middle of its work."""
@@ -43,5 +44,6 @@ class ScriptedWorker(PortalWorker):
 
 
 clock.utcnow = utcnow
+vars(work)["database_now"] = lambda: database_clock.told_now(utcnow())  # leases go by it
 graph.GRAPH[events.PROVIDER_DOWN] = (Step("deadly", deadly), Step("after", slow, ("deadly",)))  # type: ignore[index]
 graph.GRAPH[events.PROVIDER_UP] = (Step("slow", slow),)  # type: ignore[index]

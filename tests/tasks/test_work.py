@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from portal.clock import utcnow
 from portal.extensions import db
 from portal.models import EventStep
 from portal.services import work
@@ -163,3 +164,26 @@ def test_two_sweeps_at_once_lose_nothing(rows: Rows, time: MovingClock) -> None:
     handed = Threads(*[partial(hand_out, rows)] * 4).wait()
     assert {one for ids in handed if isinstance(ids, list) for one in ids} == set(ids)
     assert hand_out(rows) == []
+
+
+@pytest.mark.parametrize("minutes", [-60, 60])
+def test_leases_go_by_the_databases_clock_and_no_hosts(
+    make_app: MakeApp, database_url: str, minutes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NOTIF-11 (once), on every database: a host whose own clock is wrong neither takes what another is at, nor keeps
+    what it holds itself for longer than anybody else."""
+    rows = Rows(make_app(database_url))
+    long_ago = utcnow() - dt.timedelta(days=1)
+    (step_id,) = rows.steps(1, due_at=long_ago)
+    with monkeypatch.context() as patch:
+        patch.setattr("portal.clock.utcnow", lambda: utcnow() + dt.timedelta(minutes=minutes))
+        assert claim(rows, step_id) is not None
+        left = (rows.step(step_id).lease_until - utcnow()).total_seconds()  # type: ignore[operator]
+        assert 90 < left <= 121
+        assert claim(rows, step_id) is None
+        assert hand_out(rows) == []
+        assert rows.call(work.due, EventStep, 9) == []
+        rows.change(step_id, lease_until=utcnow() - dt.timedelta(seconds=2))
+        assert rows.call(work.due, EventStep, 9) == [step_id]
+        assert hand_out(rows) == [step_id]
+        assert claim(rows, step_id) == Claim(step_id, 2, crashed=True)

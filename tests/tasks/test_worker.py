@@ -16,6 +16,7 @@ from portal.services.runs import TRIES
 from portal.tasks.graph import GRAPH
 from tests.fail2ban.waiting import eventually
 from tests.runs.rows import Rows
+from tests.services import database_clock
 from tests.services.portal_app import MakeApp
 from tests.tasks.processes import Clockwork
 
@@ -32,7 +33,11 @@ class Script:
         (folder / "ahead").write_text("0")
         clockwork.environ["SCRIPT"] = str(folder)
         self.rows = Rows(clockwork.app)
-        patch.setattr("portal.clock.utcnow", lambda: utcnow() + dt.timedelta(seconds=self._ahead))
+        patch.setattr("portal.clock.utcnow", self._now)
+        database_clock.follow(patch, self._now)
+
+    def _now(self) -> dt.datetime:
+        return utcnow() + dt.timedelta(seconds=self._ahead)
 
     def worker(self) -> Child:
         return self.clockwork.worker("tests.tasks.scripted_worker.ScriptedWorker")
