@@ -146,7 +146,13 @@ def _write(messages: int) -> None:
     """So many rows as `notify` writes them, of a thousand customers."""
     now = utcnow()
     users = [
-        {"id": new_id(), "email": f"b{n}@example.com", "phone": f"+9655{n:07}", "password_hash": "-"}
+        {
+            "id": new_id(),
+            "email": f"b{n}@example.com",
+            "phone": f"+9655{n:07}",
+            "password_hash": "-",
+            "phone_verified_at": now,
+        }
         for n in range(CUSTOMERS)
     ]
     accounts = [{"id": new_id(), "owner_id": user["id"], "plan_id": "basic"} for user in users]

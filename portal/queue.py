@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import redis
 import sqlalchemy as sa
-from rq import Queue
+from rq import Queue, Worker
 from sqlalchemy.orm import Session, SessionTransaction
 
 from portal import store
@@ -21,7 +21,11 @@ from portal.ids import new_id
 log = logging.getLogger("portal.queue")
 URGENT, DEFAULT, LOW = "urgent", "default", "low"
 QUEUES: Final = (URGENT, DEFAULT, LOW)
-"""In the order that workers serve them: somebody waits for a code; events and messages; chores."""
+"""In the order that workers serve them: somebody waits for a code; events and the timetable, with the sweeps and the
+holds of the dead; messages, which a slow carrier may keep for hours."""
+WAITS_SECONDS = 900
+"""So long the store keeps a job that nobody takes: rows say the same, and the sweeps hand it over again. Without it the
+store of a host that has nothing but `flask tick` grew until it was full."""
 FAILED_SECONDS = 7 * 86_400
 """So long the store keeps what a failed job said; rows say the same for ever."""
 
@@ -36,10 +40,10 @@ class Task(NamedTuple):
 
 TASKS: Final = {
     "deliver code": Task("notifications.deliver", URGENT, 120),
-    "deliver": Task("notifications.deliver", DEFAULT, 600),
+    "deliver": Task("notifications.deliver", LOW, 180),
     "unfold": Task("events.unfold", DEFAULT, 120),
     "run steps": Task("events.run_steps", DEFAULT, 600),
-    "run job": Task("schedule.run_job", LOW, 900),
+    "run job": Task("schedule.run_job", DEFAULT, 900),
 }
 """Every name that work is handed over by."""
 
@@ -72,7 +76,7 @@ def enqueue_now(name: str, batches: Sequence[Sequence[str]]) -> bool:
     queue = Queue(task.queue, connection=store.client())
     jobs = [
         Queue.prepare_data(
-            f"portal.tasks.{task.function}", tuple(ids), timeout=task.timeout, result_ttl=0,
+            f"portal.tasks.{task.function}", tuple(ids), timeout=task.timeout, ttl=WAITS_SECONDS, result_ttl=0,
             failure_ttl=FAILED_SECONDS, job_id=new_id(), description=f"{name} ({len(ids)})",
         )
         for ids in batches
@@ -89,6 +93,22 @@ def enqueue_now(name: str, batches: Sequence[Sequence[str]]) -> bool:
 def waiting() -> dict[str, int]:
     """How many jobs each queue has. Raises redis.RedisError when the store is away."""
     return {name: Queue(name, connection=store.client()).count for name in QUEUES}
+
+
+def empty_unserved() -> int:
+    """Forget what is in the queues where no worker serves them, as beside `flask tick` alone: the rows say it all.
+
+    Returns how many jobs that were; none when a worker lives, and none when the store is away.
+    """
+    connection = store.client()
+    try:
+        if Worker.all(connection=connection):
+            return 0
+        counts: list[int] = [Queue(name, connection=connection).empty() for name in QUEUES]  # type: ignore[no-untyped-call]
+        return sum(counts)
+    except redis.RedisError as error:
+        log.warning("store away: its queues are left as they are", extra={"error": type(error).__name__})
+        return 0
 
 
 def _committed(session: Session) -> None:

@@ -72,7 +72,7 @@ def reconcile(scheduler: Scheduler) -> bool:
         job = wanted[entry]
         scheduler.schedule(
             now, DISPATCH, args=[job.name], interval=job.when.look, repeat=None, id=entry,
-            queue_name=queue.LOW, timeout=60,
+            queue_name=queue.DEFAULT, timeout=60,
         )  # fmt: skip
         log.info("scheduled", extra={"job": job.name, "looked_at_every": job.when.look})
     return held.keys() != right or wanted.keys() != right
@@ -116,7 +116,7 @@ def run(settings: Settings) -> None:
         connection = redis.Redis.from_url(
             settings.redis_url, socket_timeout=STORE_SECONDS, socket_connect_timeout=STORE_SECONDS
         )
-        scheduler = PortalScheduler(queue_name=queue.LOW, connection=connection, interval=POLL_SECONDS)
+        scheduler = PortalScheduler(queue_name=queue.DEFAULT, connection=connection, interval=POLL_SECONDS)
         try:
             scheduler.run()
         except redis.RedisError as error:
@@ -133,7 +133,7 @@ def _matches(entry: rq.job.Job, at: dt.datetime, job: Job, now: dt.datetime) -> 
     """Whether the entry does what the timetable says; one for a far future was written by a clock that was ahead."""
     does = (entry.func_name, entry.origin, list(entry.args), entry.meta.get("interval"))
     soon = at <= now + dt.timedelta(seconds=2 * job.when.look)
-    return does == (DISPATCH, queue.LOW, [job.name], job.when.look) and soon
+    return does == (DISPATCH, queue.DEFAULT, [job.name], job.when.look) and soon
 
 
 __all__ = ["JOBS", "TIMETABLE", "Daily", "Every", "Job", "dispatch", "reconcile", "run", "run_job"]

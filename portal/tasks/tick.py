@@ -1,10 +1,12 @@
 """All the work that is due, done here and now: for hosts where nothing may run for long and cron calls once a minute.
 
-It needs neither worker nor scheduler nor store. Beside them it does no harm, since everything is claimed.
+It needs neither worker nor scheduler nor store. Beside them it does no harm, since everything is claimed. What the web
+processes put into a store that no worker serves is thrown away: nobody would ever take it.
 """
 
 import time
 
+from portal import queue
 from portal.models import Delivery, EventStep
 from portal.services import runs, timetable, work
 from portal.services.notifications import delivery
@@ -30,4 +32,5 @@ def tick(seconds: float) -> dict[str, int]:
             break
         done["steps"] += steps
         done["messages"] += messages
+    queue.empty_unserved()
     return done

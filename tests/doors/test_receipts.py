@@ -157,6 +157,40 @@ def test_the_failure_of_a_first_sending_is_no_news_of_the_second(portal: Flask) 
     assert now(portal, again).state == "done"
 
 
+def test_what_was_sent_again_is_told_from_what_failed_before(make_app: MakeApp, database_url: str) -> None:
+    """ADMIN-13, on every database: the first failed, staff sent it again, and that answer was lost. A repeated failure
+    of the first is no news; the second's own receipts are, and then it is neither looked for nor sent a third time."""
+    app = make_app(database_url, RESAYIL_WEBHOOK_TOKEN=TOKEN)
+    arrives, fails = accepted(app, provider_id="a1"), accepted(app, provider_id="b1")
+    for message, first in ((arrives, "a1"), (fails, "b1")):
+        old = event("message:out:failed", id=first, reference=message, failureReason="x")
+        understood(app, old)
+        with app.app_context():
+            sent.resend(message, "console")
+            held = work.claim(Delivery, message, 60)
+            assert held is not None and (held.attempt, now(app, message).accepted_at) == (delivery.TRIES + 1, None)
+            with db.engine.begin() as connection:
+                assert work.write(connection, Delivery, held, state="waiting", in_doubt=True, due_at=LONG_AGO)
+        understood(app, old, event("message:out:sent", id=first, reference=message))
+        row = now(app, message)
+        assert (row.state, row.provider_id, row.accepted_at) == ("waiting", first, None)
+    understood(app, event("message:out:sent", id="a2", reference=arrives))
+    assert (now(app, arrives).provider_id, now(app, arrives).accepted_at is None) == ("a2", False)
+    with app.app_context():  # RESAYIL_API_URL is an address where nobody is: asking there would be a fault
+        assert delivery.deliver_one(arrives) == "done"
+    understood(app, event("message:out:failed", id="b2", reference=fails))
+    assert (now(app, fails).state, now(app, fails).provider_id) == ("dead", "b2")
+
+
+def test_what_was_given_up_in_doubt_and_is_out_is_not_sent_again_by_staff(portal: Flask) -> None:
+    """NOTIF-11: the carrier told us that it has it, after we had given up."""
+    message = letter(portal, state="dead", attempts=delivery.TRIES, in_doubt=True)
+    understood(portal, event("message:out:sent", id=CARRIERS, reference=message))
+    with portal.app_context():
+        sent.resend(message, "console")
+        assert delivery.deliver_one(message) == "done"
+
+
 def test_what_is_not_ours_changes_nothing_and_is_not_repeated(portal: Flask) -> None:
     """Contract, hooks: unknown ids, messages coming in, other events: 200 and nothing; no id is never everybody's."""
     fresh, mail = letter(portal, provider_id=""), letter(portal, channel="email", address="l@example.com")

@@ -214,7 +214,7 @@ def test_the_timetable_is_told_with_what_stands_still_and_what_fails(app: Flask,
     assert "clear away  (daily 04:30, FAILING 4 times)" in shown
     assert "  OSError: disk full (since 2026-11-21 09:00:00)" in shown
     assert "began 2026-11-21 09:00:09, runs or died" in shown
-    assert "In the queue: 0 urgent, 2 default, 0 low" in shown
+    assert "In the queue: 0 urgent, 0 default, 2 low" in shown
     redis_server.stop()
     try:
         assert "In the queue: unknown, the store is away" in said(app, "tasks", "timetable")

@@ -47,6 +47,19 @@ def test_a_message_is_known_by_our_reference_or_else_by_number_and_words(
     assert "phone=96550000001&" in server.heard[0]
 
 
+@pytest.mark.parametrize("drops", [False, True])
+def test_the_one_that_failed_before_is_not_taken_for_the_one_sent_again(
+    sandbox: SandboxProcess, carrier: Resayil, drops: bool
+) -> None:
+    """ADMIN-13: both have the same reference, and the same words."""
+    sandbox.control(server="whatsapp", drop_reference=drops)
+    failed = carrier.send(PHONE, TEXT, REFERENCE)
+    assert carrier.find(PHONE, TEXT, REFERENCE) == failed
+    assert carrier.find(PHONE, TEXT, REFERENCE, known=failed.id) is None
+    again = carrier.send(PHONE, TEXT, REFERENCE)
+    assert carrier.find(PHONE, TEXT, REFERENCE, known=failed.id) == again
+
+
 def test_a_service_that_drops_references_is_looked_through_by_words(sandbox: SandboxProcess, carrier: Resayil) -> None:
     """Facts, section 2.1: nobody has seen a reference come back from Resayil."""
     sandbox.control(server="whatsapp", drop_reference=True)

@@ -73,14 +73,15 @@ def test_a_wording_that_can_not_be_filled_in_is_dead_with_its_reason(
 
 
 def test_a_message_of_another_release_stops_nobody(office: Office) -> None:
-    """NOTIF-20: a release was taken back, and its rows are there: dead with a reason, and the batch goes on."""
+    """NOTIF-20: a release was taken back, and its rows are there: they wait for a worker that knows them, with the
+    reason, and the batch goes on."""
     strange, good = office.tell(), office.tell()
     with office.app.app_context(), db.engine.begin() as connection:
         note = deliveries(Delivery.id == strange)[0].notification_id
         connection.execute(sa.update(Notification).where(Notification.id == note).values(kind="from_the_future"))
     with office.app.app_context():
-        assert delivering.deliver([strange, good]) == {"dead": 1, "done": 1}
-    assert "from_the_future" in office.row(strange).error
+        assert delivering.deliver([strange, good]) == {"waiting": 1, "done": 1}
+    assert "release" in office.row(strange).error
 
 
 def test_a_database_that_stumbles_kills_no_message(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import logging
 import pytest
 import sqlalchemy as sa
 from flask import Flask
-from rq import Queue
+from rq import Queue, Worker
 from rq.job import Job
 from rq.utils import import_attribute
 
@@ -158,10 +158,38 @@ def test_what_lies_in_the_store_is_a_name_and_ids(portal: Flask) -> None:
         assert "50009999" not in str(everything)
 
 
-def test_urgent_work_is_done_before_the_rest(portal: Flask) -> None:
-    """AUTH-04: somebody sits before the form and waits for their code."""
+def test_a_job_that_nobody_takes_does_not_stay_in_the_store(portal: Flask) -> None:
+    """OPS-01: where cron's `tick` is all there is, every message left a job behind, until the store was full."""
     with portal.app_context():
-        for name in ("run job", "unfold", "deliver", "deliver code"):
+        queue.enqueue_now("deliver", [["x"]])
+        queue.enqueue_now("deliver code", [["y"]])
+        keys = list(store.client().scan_iter("rq:job:*"))
+        assert len(keys) == 2
+        assert all(0 < store.client().ttl(key) <= queue.WAITS_SECONDS for key in keys)
+        serving = Worker([queue.URGENT], connection=store.client())
+        serving.register_birth()  # type: ignore[no-untyped-call]
+        assert queue.empty_unserved() == 0, "a worker lives: it is left to it"
+        assert len(jobs()) == 2
+        serving.register_death()  # type: ignore[no-untyped-call]
+        store.client().sadd("rq:workers", "rq:worker:killed-and-never-heard-of-again")
+        assert queue.empty_unserved() == 2
+        assert queue.waiting() == dict.fromkeys(queue.QUEUES, 0)
+        assert not list(store.client().scan_iter("rq:job:*"))
+
+
+def test_without_a_store_there_is_nothing_to_empty(portal: Flask, redis_server: RedisServer) -> None:
+    """OPS-01: `tick` needs none."""
+    with portal.app_context():
+        redis_server.stop()
+        assert queue.empty_unserved() == 0
+        redis_server.start()
+
+
+def test_urgent_work_is_done_before_the_rest(portal: Flask) -> None:
+    """AUTH-04: somebody sits before the form and waits for their code. CRD-01: sweeps and settlements never stand
+    behind messages, which a slow carrier keeps for hours."""
+    with portal.app_context():
+        for name in ("deliver", "run job", "unfold", "deliver code"):
             queue.enqueue_now(name, [[name]])
         assert queue.waiting() == {"urgent": 1, "default": 2, "low": 1}
-        assert sent() == ["deliver code", "unfold", "deliver", "run job"]
+        assert sent() == ["deliver code", "run job", "unfold", "deliver"]

@@ -22,7 +22,7 @@ NAMES = {job.name for job in TIMETABLE}
 
 @pytest.fixture
 def scheduler(redis_url: str) -> PortalScheduler:
-    return PortalScheduler(queue_name=queue.LOW, connection=redis.Redis.from_url(redis_url), interval=5)
+    return PortalScheduler(queue_name=queue.DEFAULT, connection=redis.Redis.from_url(redis_url), interval=5)
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def held(scheduler: PortalScheduler) -> dict[str, int]:
     return {job.args[0]: job.meta["interval"] for job in scheduler.get_jobs()}
 
 
-def low(scheduler: PortalScheduler) -> Queue:
-    return Queue(queue.LOW, connection=scheduler.connection)
+def looks(scheduler: PortalScheduler) -> Queue:
+    return Queue(queue.DEFAULT, connection=scheduler.connection)
 
 
 EXACTLY = {job.name: job.when.look for job in TIMETABLE}
@@ -68,7 +68,7 @@ def test_an_entry_that_another_release_or_a_wrong_clock_left_is_put_right(
     elif change == "function":
         entry.func_name = "portal.tasks.routing.of_yesterday"
     elif change == "queue":
-        entry.origin = "default"
+        entry.origin = queue.LOW  # where the release before had it
     elif change == "clock":
         scheduler.connection.zadd(ENTRIES, {entry.id: time.time() + 365 * 86_400})
     entry.save()
@@ -77,7 +77,7 @@ def test_an_entry_that_another_release_or_a_wrong_clock_left_is_put_right(
     assert schedule.reconcile(scheduler) is True
     assert held(scheduler) == EXACTLY
     entry = scheduler.job_class.fetch(entry.id, connection=scheduler.connection)
-    assert (entry.func_name, entry.origin) == (schedule.DISPATCH, queue.LOW)
+    assert (entry.func_name, entry.origin) == (schedule.DISPATCH, queue.DEFAULT)
     assert max(score for _, score in scheduler.connection.zrange(ENTRIES, 0, -1, withscores=True)) <= time.time()
 
 
@@ -95,11 +95,11 @@ def test_the_timetable_starts_also_after_a_worker_was_killed_in_a_job(scheduler:
 def test_a_store_that_forgot_everything_is_told_again_at_the_next_look(scheduler: PortalScheduler) -> None:
     """Redis may be flushed and nothing is lost: rq-scheduler alone would have lost its entries for good."""
     scheduler.enqueue_jobs()
-    assert len(low(scheduler)) == len(TIMETABLE)
+    assert len(looks(scheduler)) == len(TIMETABLE)
     scheduler.connection.flushall()
     scheduler.enqueue_jobs()
     assert held(scheduler) == EXACTLY
-    assert len(low(scheduler)) == len(TIMETABLE)
+    assert len(looks(scheduler)) == len(TIMETABLE)
 
 
 def test_while_nobody_works_no_look_is_queued_twice(scheduler: PortalScheduler) -> None:
@@ -108,16 +108,16 @@ def test_while_nobody_works_no_look_is_queued_twice(scheduler: PortalScheduler) 
         scheduler.enqueue_jobs()
         for entry, _ in scheduler.connection.zrange(ENTRIES, 0, -1, withscores=True):
             scheduler.connection.zadd(ENTRIES, {entry: time.time() - 1})  # a quarter of an hour later
-        assert low(scheduler).count == len(TIMETABLE), number
+        assert looks(scheduler).count == len(TIMETABLE), number
     entries = dict(scheduler.connection.zrange(ENTRIES, 0, -1, withscores=True))
     scheduler.enqueue_jobs()
     later = dict(scheduler.connection.zrange(ENTRIES, 0, -1, withscores=True))
     assert later.keys() == entries.keys()
     assert min(later.values()) > time.time() + 5, "each is looked at again after its interval"
-    scheduler.connection.delete(low(scheduler).key)
+    scheduler.connection.delete(looks(scheduler).key)
     scheduler.connection.zadd(ENTRIES, {entry: time.time() - 1 for entry in later})
     scheduler.enqueue_jobs()
-    assert low(scheduler).count == len(TIMETABLE), "once they are taken, the next look is queued"
+    assert looks(scheduler).count == len(TIMETABLE), "once they are taken, the next look is queued"
 
 
 def test_a_dispatcher_hands_over_what_is_due_and_nothing_else(portal: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_a_dispatcher_hands_over_what_is_due_and_nothing_else(portal: Flask, mon
             clock.on(3600)
         clock.on(24 * 3600)
         assert [schedule.dispatch("clear away") for _ in range(3)] == [True] * 3
-        jobs = Queue(queue.LOW, connection=portal.extensions["store"]).jobs
+        jobs = Queue(queue.DEFAULT, connection=portal.extensions["store"]).jobs
         assert [(job.func_name, job.args) for job in jobs] == [("portal.tasks.schedule.run_job", ("clear away",))] * 3
         assert [schedule.run_job("clear away") for _ in range(3)] == [True, False, False]
         assert schedule.dispatch("clear away") is False

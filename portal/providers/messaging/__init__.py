@@ -13,14 +13,22 @@ class MessagingError(Exception):
 
     reason: in our own words, never the carrier's text unread. permanent: trying again changes nothing. in_doubt: it may
     have been accepted all the same (an answer that was lost), so that it must be looked for before it is sent again.
-    retry_after: seconds the carrier asks us to wait.
+    retry_after: seconds the carrier asks us to wait. unreachable: it can't be reached, or let us wait until we gave up:
+    the next message would wait just as long.
     """
 
     def __init__(
-        self, reason: str, *, permanent: bool = False, in_doubt: bool = False, retry_after: int | None = None
+        self,
+        reason: str,
+        *,
+        permanent: bool = False,
+        in_doubt: bool = False,
+        retry_after: int | None = None,
+        unreachable: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason, self.permanent, self.in_doubt, self.retry_after = reason, permanent, in_doubt, retry_after
+        self.unreachable = unreachable
 
 
 class Sent(NamedTuple):
@@ -36,9 +44,12 @@ class WhatsApp(Protocol):
         """Send `text` to the E.164 number. reference: our own id of it. Raises MessagingError."""
         ...
 
-    def find(self, phone: str, text: str, reference: str, since: dt.datetime | None = None) -> Sent | None:
+    def find(
+        self, phone: str, text: str, reference: str, since: dt.datetime | None = None, known: str = ""
+    ) -> Sent | None:
         """The message the carrier may have accepted earlier: by our reference, or by number and text where it gives
-        no references back, and then none older than `since`. Raises MessagingError, never in doubt, when it can't say.
+        no references back, and then none older than `since`. known: its id of one that is not meant, since it failed
+        and was sent again. Raises MessagingError, never in doubt, when it can't say.
         """
         ...
 

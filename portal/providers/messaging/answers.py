@@ -60,10 +60,10 @@ def fault(status: int, told: Any, retry_after: str | None = None) -> MessagingEr
 def broken(error: Exception, status: int) -> MessagingError:
     """A call that came to no whole answer. status: of its head, 0 where there was none yet."""
     if isinstance(error, requests.ConnectTimeout):
-        return MessagingError("the carrier can't be reached")
+        return MessagingError("the carrier can't be reached", unreachable=True)
     cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
     if isinstance(getattr(cause, "reason", None), urllib3.exceptions.NewConnectionError):
-        return MessagingError("the carrier can't be reached")
+        return MessagingError("the carrier can't be reached", unreachable=True)
     if _mistrusted(error):
         return MessagingError("the carrier's certificate is not trusted")
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
@@ -73,7 +73,7 @@ def broken(error: Exception, status: int) -> MessagingError:
     # The head of a refusal is enough to know that the message is not out; the rest would only have told why.
     doubt = status < 300 or status >= 500
     if isinstance(error, (requests.Timeout, urllib3.exceptions.ReadTimeoutError)):
-        return MessagingError("the carrier takes too long to answer", in_doubt=doubt)
+        return MessagingError("the carrier takes too long to answer", in_doubt=doubt, unreachable=True)
     return MessagingError("the carrier's answer did not come whole", in_doubt=doubt)
 
 

@@ -61,15 +61,18 @@ class Resayil:
             raise MessagingError("the carrier's answer does not say whether it has the message", in_doubt=True)
         return Sent(_id(told))
 
-    def find(self, phone: str, text: str, reference: str, since: dt.datetime | None = None) -> Sent | None:
+    def find(
+        self, phone: str, text: str, reference: str, since: dt.datetime | None = None, known: str = ""
+    ) -> Sent | None:
         """The message the carrier has: by our reference, or, where it gives no reference back, by number and text.
 
         since: when it was first sent, by default two days ago. A message that it has and could not deliver counts: its
-        receipt tells, and another would fare no better. Raises MessagingError (never in doubt) when the carrier can't
+        receipt tells, and another would fare no better; but not the one with the id `known`, which failed before this
+        one was sent: both have one reference. Raises MessagingError (never in doubt) when the carrier can't
         say.
         """
         after = (since or clock.utcnow() - RECENT) - SKEW
-        sought = _Sought(phone, _plain(text), reference, after)
+        sought = _Sought(phone, _plain(text), reference, after, known)
         query = {"phone": phone.removeprefix("+"), "size": str(PAGE)}
         seen: dict[str, dict[str, Any]] = {}
         until = time.monotonic() + FIND_SECONDS
@@ -127,7 +130,8 @@ class Resayil:
         try:
             told = self._call("GET", path, query=query, until=until)
         except MessagingError as error:
-            raise MessagingError(error.reason, retry_after=error.retry_after) from error
+            passing = MessagingError(error.reason, retry_after=error.retry_after, unreachable=error.unreachable)
+            raise passing from error
         if not isinstance(told, list) or not all(isinstance(item, dict) for item in told):
             raise MessagingError(f"what the carrier answers to {path} is no list")
         return told
@@ -163,7 +167,7 @@ class Resayil:
             self._session, self._pid = self._new_session(), os.getpid()
         left = until - time.monotonic()
         if left <= 0:
-            raise MessagingError("the carrier takes too long to answer")
+            raise MessagingError("the carrier takes too long to answer", unreachable=True)
         status = 0
         try:
             with self._session.request(
@@ -203,10 +207,12 @@ class _Sought(NamedTuple):
     text: str
     reference: str
     after: dt.datetime
+    known: str
 
     def among(self, listed: list[dict[str, Any]]) -> dict[str, Any] | None:
-        by_reference = (message for message in listed if message.get("reference") == self.reference)
-        return next(by_reference, None) or next(filter(self._is_like, listed), None)
+        others = [message for message in listed if not self.known or _id(message) != self.known]
+        by_reference = (message for message in others if message.get("reference") == self.reference)
+        return next(by_reference, None) or next(filter(self._is_like, others), None)
 
     def _is_like(self, message: dict[str, Any]) -> bool:
         if message.get("reference"):  # it is somebody else's

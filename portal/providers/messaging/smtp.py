@@ -61,7 +61,7 @@ class SmtpMail:
         except smtplib.SMTPResponseException as error:
             raise MessagingError(f"the mail server does not serve us ({_status(error.smtp_code)})") from error
         except (OSError, smtplib.SMTPException) as error:  # every fault of smtplib's is an OSError, and TLS's too
-            raise MessagingError("the mail server can't be reached") from error
+            raise MessagingError("the mail server can't be reached", unreachable=True) from error
         try:
             _hurry(server, until)
             self._sign_in(server)
@@ -69,7 +69,7 @@ class SmtpMail:
         except smtplib.SMTPResponseException as error:
             raise MessagingError(f"the mail server breaks off ({_status(error.smtp_code)})") from error
         except OSError as error:
-            raise MessagingError("the connection to the mail server broke") from error
+            raise MessagingError("the connection to the mail server broke", unreachable=True) from error
         finally:
             _leave(server)
         return Sent("")
@@ -167,7 +167,8 @@ def _hand_over(server: smtplib.SMTP, message: EmailMessage, sender: str, to: _To
     try:
         code, _ = server.getreply()
     except OSError as error:
-        raise MessagingError("the mail server took the message and did not confirm it", in_doubt=True) from error
+        lost = "the mail server took the message and did not confirm it"
+        raise MessagingError(lost, in_doubt=True, unreachable=True) from error
     if not 200 <= code < 600:
         raise MessagingError("what the mail server says to the message is no answer", in_doubt=True)
     if code >= 300:
@@ -178,7 +179,7 @@ def _hurry(server: smtplib.SMTP, until: float, seconds: float | None = None) -> 
     """How long the next answer may take. Raises MessagingError when there is no time left."""
     left = until - time.monotonic()
     if left <= 0:
-        raise MessagingError("the mail server takes too long to answer")
+        raise MessagingError("the mail server takes too long to answer", unreachable=True)
     if server.sock is not None:
         server.sock.settimeout(min(SECONDS if seconds is None else seconds, left))
 

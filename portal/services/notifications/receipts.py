@@ -150,7 +150,14 @@ def why(reason: str) -> str:
 
 
 def _sent(update: sa.Update, receipt: Receipt) -> sa.Update:
-    return update.where(Delivery.provider_id == "").values(provider_id=receipt.provider_id)
+    """The carrier has it. An id without `accepted_at` is that of an earlier sending, which failed before staff sent the
+    message again (`sent.resend`)."""
+    new = sa.or_(
+        Delivery.provider_id == "",
+        sa.and_(Delivery.accepted_at.is_(None), Delivery.provider_id != receipt.provider_id),
+    )
+    accepted = sa.func.coalesce(Delivery.accepted_at, sa.literal(clock.utcnow(), UtcDateTime()))
+    return update.where(new).values(provider_id=receipt.provider_id, accepted_at=accepted)
 
 
 def _arrived(update: sa.Update, receipt: Receipt) -> sa.Update:
@@ -181,12 +188,20 @@ def _failed(update: sa.Update, receipt: Receipt) -> sa.Update:
     open_ends = (
         sa.and_(Delivery.state == "done", same),
         sa.and_(Delivery.state == "running", Delivery.provider_id != theirs if theirs else sa.true()),
-        sa.and_(Delivery.state == "waiting", Delivery.in_doubt, same),
+        sa.and_(Delivery.state == "waiting", Delivery.in_doubt, _latest(theirs)),
     )
     values: dict[str, Any] = {"state": "dead", "error": why(receipt.reason), "in_doubt": False, "lease_until": None}
     if theirs:
         values["provider_id"] = theirs
     return update.where(Delivery.delivered_at.is_(None), sa.or_(*open_ends)).values(**values)
+
+
+def _latest(theirs: str) -> sa.ColumnElement[bool]:
+    """Whether an id is that of the latest sending, for all that the row knows: not of one before it (see `_sent`)."""
+    nothing, earlier = Delivery.provider_id == "", Delivery.accepted_at.is_(None)
+    if not theirs:
+        return nothing
+    return sa.or_(nothing, sa.case((earlier, Delivery.provider_id != theirs), else_=Delivery.provider_id == theirs))
 
 
 def _first(provider_id: str) -> sa.ColumnElement[str]:

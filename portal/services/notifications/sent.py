@@ -15,6 +15,7 @@ from portal.errors import NotFound
 from portal.extensions import db
 from portal.models import Delivery, Notification
 from portal.services import phones
+from portal.services.notifications.delivery import TRIES
 from portal.services.notifications.kinds import KINDS
 
 log = logging.getLogger("portal.notifications")
@@ -129,8 +130,8 @@ def find(delivery_id: str) -> Message:
 def resend(delivery_id: str, actor: str) -> None:
     """Have a message that was given up, came too late or was stopped sent now, quiet hours or not. Commits.
 
-    actor: `console` or `user:<id>`, for the log. What the carrier may have already is still looked for there first; an
-    e-mail, which nobody can look for, goes out once more: that is what a person decided here.
+    actor: `console` or `user:<id>`, for the log. All tries anew. What the carrier may have already is still looked for
+    there first; an e-mail, which nobody can look for, goes out once more: that is what a person decided here.
     Raises NotFound; NotPossible for one that is under way or done, and for a code, which is of no use any more.
     """
     found = find(delivery_id)
@@ -138,12 +139,16 @@ def resend(delivery_id: str, actor: str) -> None:
         raise NotPossible(found.line.state, secret=found.secret)
     now = clock.utcnow()
     spec = KINDS.get(found.line.kind)
+    # Its tries are counted on, not anew (`work`): a number that came twice would let somebody long gone write a result.
+    counted = Delivery.attempts + (TRIES - Delivery.attempts % TRIES) % TRIES
     values = {
-        "state": "waiting", "due_at": now, "handed_at": now, "lease_until": None,
+        "state": "waiting", "due_at": now, "handed_at": now, "lease_until": None, "attempts": counted,
+        # What was accepted and failed is over. Its id stays: the carrier still lists it under the same reference.
+        "accepted_at": sa.case((Delivery.in_doubt, Delivery.accepted_at), else_=None),
         "expires_at": now + dt.timedelta(minutes=spec.minutes) if spec and spec.minutes else None,
     }  # fmt: skip
     if found.line.channel == "email":
-        values["in_doubt"] = False
+        values |= {"in_doubt": False, "accepted_at": None}
     _change(delivery_id, OVER, values)
     queue.enqueue("deliver", delivery_id)
     db.session.commit()
