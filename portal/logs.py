@@ -38,7 +38,12 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def redact(text: str) -> str:
-    """Mask what looks like a key, a bearer token, a phone number or a password in an address."""
+    """Mask what looks like a key, a bearer token, a phone number or a password in an address.
+
+    Half of a character, as a broken upstream may send it, is written as an escape: the whole line was lost with it.
+    """
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode()
     return _SECRET_SHAPES.sub("[redacted]", text)
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,3 +128,14 @@ def test_configuring_twice_writes_once(capsys: pytest.CaptureFixture[str]) -> No
     logs.configure()
     logging.getLogger("portal.twice").warning("once")
     assert capsys.readouterr().err.count("once") == 1
+
+
+def test_half_a_character_costs_no_line() -> None:
+    """OPS-04: what can't be written as UTF-8 is escaped; the line was lost with it, and the error that it told of."""
+    try:
+        raise ValueError("half \ud800 of it")
+    except ValueError:
+        record = logging.makeLogRecord({"msg": "failed \udfff", "exc_info": sys.exc_info(), "said": "\ud800"})
+    told = json.loads(logs.JsonLines().format(record))
+    assert (told["event"], told["said"]) == ("failed \\udfff", "\\ud800")
+    assert "half \\ud800 of it" in told["exception"]
