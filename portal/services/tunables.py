@@ -30,7 +30,7 @@ TUNABLES = {
     "codes_a_day": Tunable(
         1000, 0, 10_000_000, "one-time codes that may be sent on a day in Kuwait, and as many for forgotten passwords"
     ),
-    "unproved_a_day": Tunable(500, 0, 10_000_000, "messages a day to numbers that nobody has proved, all together"),
+    "unproved_a_day": Tunable(5_000, 0, 10_000_000, "messages a day to numbers that nobody has proved, all together"),
 }
 
 

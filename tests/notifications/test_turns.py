@@ -122,10 +122,10 @@ def test_codes_staff_and_proved_numbers_are_not_counted(make_app: MakeApp, sqlit
 
 
 def test_a_message_is_counted_once_however_often_it_is_tried(office: Office) -> None:
-    """AUTH-04: five faults of the carrier's are no five messages."""
+    """AUTH-04: the faults of a carrier are no messages."""
     one = office.tell()
     office.sandbox.control(server="whatsapp", fault="401")
-    for _ in range(delivering.UNPROVED + 1):
+    for _ in range(delivering.TRIES - 1):
         assert office.send(one) == "waiting"
         office.clock.now = office.row(one).due_at
     office.sandbox.control(server="whatsapp", fault=None)

@@ -110,7 +110,7 @@ def a_life(number: int) -> None:
     new = NewUser(email=f"c{number}@example.com", phone=f"+9655101{number:04}", password="saffron-tide-lamp")
     user = register(new, f"10.0.0.{number}")
     account = db.session.scalars(sa.select(Account.id).where(Account.owner_id == user)).one()
-    # They have proved it: an unproved number has five messages a day.
+    # They have proved it: an unproved number has few messages a day.
     db.session.execute(sa.update(User).where(User.id == user).values(phone_verified_at=utcnow()))
     db.session.commit()
     api_keys.create(account, user, label="first")

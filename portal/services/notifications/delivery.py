@@ -33,8 +33,9 @@ URGENT_PAUSES = (5, 10, 20, 40)
 """For what is of no use after minutes."""
 ENOUGH = dt.timedelta(seconds=20)
 """After so long a job begins no other message: with one worker, codes and sweeps wait for its end."""
-UNPROVED = 5
-"""Messages a day to one number that nobody has proved: anybody can sign up with a stranger's."""
+UNPROVED = 20
+"""Messages a day to one number that nobody has proved: anybody can sign up with a stranger's. More than a customer's
+busiest day brings, who has not come round to proving it."""
 TOO_MANY = "the number was not verified, and had its messages for today"
 UNKNOWN = "unknown"
 """The audience of a kind that only another release knows."""
