@@ -37,8 +37,11 @@ def tarpit() -> Iterator[int]:
             except OSError:
                 return
 
-    threading.Thread(target=take, daemon=True).start()
+    taking = threading.Thread(target=take, daemon=True)
+    taking.start()
     yield server.getsockname()[1]
+    server.shutdown(socket.SHUT_RDWR)  # closing alone would not wake it
+    taking.join(10)
     server.close()
     for one in held:
         one.close()
