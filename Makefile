@@ -9,6 +9,8 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 export PY
 PYTHON := .venv/bin/python
+# Test files run side by side; most of their time is waiting. 0: one after the other, in one process.
+JOBS ?= 2
 VENV := .venv/.ready
 MODEL := .venv/.model
 NODE_MODULES := node_modules/.ready
@@ -22,7 +24,7 @@ FRONT_SOURCES := package.json $(shell find portal/static/src portal/templates 2>
 
 help:
 	@echo "make run        the whole product on http://127.0.0.1:8000 (PORT=, SANDBOX_PORT=); Ctrl-C stops it"
-	@echo "make test       the tests (ARGS='-k payment -x')"
+	@echo "make test       the tests (ARGS='-k payment -x', JOBS=2 at a time)"
 	@echo "make clients    the suites of clients nobody here wrote"
 	@echo "make check      format, lint, types, import contracts, translations, migrations"
 	@echo "make services   install MariaDB, PostgreSQL, Redis, Chromium (Debian), for the full make test"
@@ -63,7 +65,7 @@ run: setup $(MODEL)
 	@exec $(PYTHON) -m dev.run --with-parent
 
 test: setup $(MODEL)
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 clients: setup $(MODEL)
 	@$(PYTHON) tests/clients/run.py $(ARGS)
