@@ -1,5 +1,7 @@
 """What holds for every test: no way off this machine, fixtures from `tests/services`, no silent skip in CI."""
 
+from collections.abc import Generator
+
 import hypothesis
 import pytest
 
@@ -21,6 +23,14 @@ pytest_plugins = [
 # A slow neighbour on the same two cores is no failure of ours; the same examples on every machine are a help.
 hypothesis.settings.register_profile("portal", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("portal")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Half of a character in a captured line ended the whole run: what the processes of a run tell each other is UTF-8."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -287,9 +287,8 @@ def test_a_result_that_can_t_be_kept_is_a_failure_like_any_other(one: Rows, resu
     assert one.step(one.ids(event_id)["wrong"]).error.startswith(("TypeError", "ValueError"))
 
 
-def test_an_error_of_any_text_can_be_written(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_any_text_can_be_written(rows: Rows) -> None:
     """PostgreSQL takes no zero byte, no database a lone surrogate; and a novel is cut."""
-    monkeypatch.setattr(runs.log, "disabled", True)  # pytest's own wire takes no such line either
     graph = graph_of(Step("says", Script(error=ValueError("a\x00b\ud800c " + "ü" * 1000))))
     step_id = rows.ids(rows.unfolded(graph))["says"]
     assert run_step(rows, graph, step_id) == "waiting"
