@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("portal")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Half of a character in a captured line ended the whole run: what the processes of a run tell each other is UTF-8."""
+    """Half of a character in a captured line ended the whole run: what its processes tell each other is UTF-8."""
     report = yield
     report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
     return report
