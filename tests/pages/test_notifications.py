@@ -14,7 +14,7 @@ from portal.extensions import db
 from portal.ids import new_id
 from portal.models import Delivery, Notification
 from portal.providers.messaging import answers
-from portal.services.notifications import centre, notify, samples, wording
+from portal.services.notifications import centre, delivery, notify, receipts, samples, wording
 from portal.services.notifications.kinds import CUSTOMER, KINDS, STAFF
 from tests.accounts.code_forms import send, words
 from tests.pages.history import FATES, give_notifications
@@ -247,6 +247,16 @@ def test_reasons_are_known_by_the_words_of_those_who_give_them() -> None:
     refused = answers.fault(400, {"errorCode": "phone:invalid"})
     assert refused.permanent
     assert centre._WHY[refused.reason] == centre.NO_SUCH_NUMBER
+    assert centre._WHY[receipts.why("The number is not registered")] == centre.NO_SUCH_NUMBER
+
+
+def test_a_number_that_had_its_messages_hears_why_and_what_to_do(app: Flask, cast: Cast, layla: FlaskClient) -> None:
+    """NOTIF-21: not "our staff stopped it": it is for its reader to verify the number."""
+    with app.app_context():
+        db.session.execute(sa.update(Delivery).values(state="cancelled", error=delivery.TOO_MANY))
+        db.session.commit()
+    told = "could not be delivered, as your phone number is not verified, and had its messages for today"
+    assert f"WhatsApp •••• 101 : {told}" in words(layla.get("/notifications"))
 
 
 # --- many -----------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from portal.extensions import db
 from portal.ids import new_id
 from portal.models import Delivery, Notification, OptOut
 from portal.services.insertion import insert_missing
-from portal.services.notifications import wording
+from portal.services.notifications import delivery, receipts, wording
 from portal.services.notifications.kinds import CUSTOMER, KINDS, STAFF
 from portal.services.notifications.outbox import STAFF_RECIPIENT
 from portal.services.notifications.rendering import Wording, write
@@ -34,10 +34,11 @@ OPTIONAL: Final = tuple(kind.name for kind in KINDS.values() if kind.optional an
 SENT, DELIVERED, READ, UNDER_WAY, LATER, TRIED_AGAIN, UNDELIVERED, STOPPED = (
     "sent", "delivered", "read", "under_way", "later", "tried_again", "undelivered", "stopped",
 )  # fmt: skip
-NO_SUCH_NUMBER, NO_SUCH_ADDRESS, TOO_LATE = "number", "address", "late"
+NO_SUCH_NUMBER, NO_SUCH_ADDRESS, TOO_LATE, UNPROVED = "number", "address", "late", "unproved"
 _WHY: Final = {
     "the carrier can't send to this number": NO_SUCH_NUMBER,
     "the number is not in international form (+ and digits)": NO_SUCH_NUMBER,
+    receipts.NOT_ON_WHATSAPP: NO_SUCH_NUMBER,
     "that is no e-mail address": NO_SUCH_ADDRESS,
     "the mail server can't write to an address with such letters": NO_SUCH_ADDRESS,
 }
@@ -233,6 +234,8 @@ def _fate(row: sa.Row[*tuple[Any, ...]], now: dt.datetime) -> Fate:
             state, why = UNDELIVERED, _WHY.get(row.error, "")
         case "expired":
             state, why = UNDELIVERED, TOO_LATE
+        case "cancelled" if row.error == delivery.TOO_MANY:
+            state, why = UNDELIVERED, UNPROVED
         case "cancelled":
             state = STOPPED
     return Fate(row.channel, masked(row.address), state, at, why, row.error)

@@ -34,10 +34,14 @@ _EVENTS: Final = {
 _STATUSES: Final = {status: status for status in (SENT, DELIVERED, READ, FAILED)}
 _OURS = re.compile(r"[0-9a-f]{32}")
 _THEIRS = re.compile(r"[A-Za-z0-9_.:@-]{1,64}")
+UNKNOWN_NUMBER: Final = "the number is not on WhatsApp"
+_ACCEPTED: Final = "accepted, and not delivered: "
+NOT_ON_WHATSAPP: Final = _ACCEPTED + UNKNOWN_NUMBER
+"""What a delivery to such a number has for its error."""
 _REASONS: Final = (
     (re.compile(r"(?i)131047|24[ -]?h|re-?engagement"), "WhatsApp wants an approved template after a day of silence"),
     (re.compile(r"(?i)not (?:\w+ ){0,3}(?:registered|exist)|no whatsapp|invalid (?:number|phone|wid)"),
-     "the number is not on WhatsApp"),
+     UNKNOWN_NUMBER),
 )  # fmt: skip
 
 
@@ -146,7 +150,7 @@ def note(receipt: Receipt) -> bool:
 def why(reason: str) -> str:
     """A failure in our own words."""
     known = (ours for pattern, ours in _REASONS if pattern.search(reason))
-    return f"accepted, and not delivered: {next(known, 'the log has what the carrier said')}"
+    return _ACCEPTED + next(known, "the log has what the carrier said")
 
 
 def _sent(update: sa.Update, receipt: Receipt) -> sa.Update:
