@@ -65,7 +65,7 @@ run: setup $(MODEL)
 	@exec $(PYTHON) -m dev.run --with-parent
 
 test: setup $(MODEL)
-	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 clients: setup $(MODEL)
 	@$(PYTHON) tests/clients/run.py $(ARGS)

@@ -33,8 +33,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+LONG = ("work", "races", "tasks", "dev", "routing", "pages")
+"""Folders whose tests drive real processes or a browser."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     offline.shut()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: with two files at a time, the last one was waited for by an idle core."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
 
 from portal import clock, queue
+from portal.extensions import db
 from portal.ids import new_id
 from portal.models import Event
 from portal.services.insertion import insert_missing
@@ -55,7 +56,7 @@ def record(target: sa.Connection | Session | scoped_session[Any], kind: str, occ
     """Write an event in the caller's transaction. Returns False, and writes nothing, when this occasion is recorded.
 
     kind: one of KINDS. occasion: what makes it happen once, at most LONGEST characters. facts: plain values for its
-    steps. On a session, the workers are woken by its commit; what is written on a connection is found by the sweep,
+    steps. On the app's session, the workers are woken by its commit; what is written elsewhere is found by the sweep,
     seconds later. Raises ValueError for an unknown kind and for an occasion that is none.
     """
     if kind not in KINDS:
@@ -69,6 +70,6 @@ def record(target: sa.Connection | Session | scoped_session[Any], kind: str, occ
     }  # fmt: skip
     if not insert_missing(connection, Event, row):
         return False
-    if not isinstance(target, sa.Connection):
+    if target is db.session or target is db.session():  # another session's commit wakes nobody: the sweep finds it
         queue.enqueue("unfold", str(row["id"]))
     return True

@@ -80,7 +80,7 @@ def test_a_warm_request_is_two_short_transactions(
     first_words = [" ".join(statement.split()[:3]) for statement in seen]
     assert first_words == [
         "BEGIN IMMEDIATE", "UPDATE wallets SET", "INSERT INTO usage_records", "COMMIT",
-        "BEGIN IMMEDIATE", "UPDATE usage_records SET", "UPDATE wallets SET", "SELECT balance, seq",
+        "BEGIN IMMEDIATE", "UPDATE usage_records SET", "UPDATE wallets SET", "SELECT balance, seq,",
         "INSERT INTO ledger_entries", "COMMIT",
     ]  # fmt: skip
 

@@ -85,7 +85,7 @@ def test_a_password_is_reset_by_keyboard(site: Site, new_context: NewContext, sc
     page.keyboard.press("Enter")
     page.wait_for_url("**/forgot")
     expect(page.locator("[name=email]")).to_be_focused()
-    page.keyboard.type(person.phone)
+    page.keyboard.type(person.email)
     page.keyboard.press("Enter")
     page.wait_for_url("**/reset?step=sent")
     expect(page.locator("main [role=status]")).to_contain_text("إن كان هناك حساب بهذه البيانات")

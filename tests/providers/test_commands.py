@@ -371,7 +371,7 @@ def test_a_setting_is_typed_listed_and_bounded(shop: Flask) -> None:
     for value in ("-5", "1001", "1.5", "", "٢٠", "ten", "9" * 5000):
         assert "must be a whole number from 0 to 1000" in refused(shop, "setting", "set", "markup_percent", value)
     for words in (("get", "mark"), ("set", "mark", "1"), ("set", "seeded", "1")):
-        assert "there are markup_percent." in refused(shop, "setting", *words)
+        assert "there are markup_percent, quiet_from," in refused(shop, "setting", *words)
     with shop.app_context():
         names = db.session.scalars(sa.select(LanguageModel.name)).all()
         assert len(names) > 10
