@@ -64,6 +64,7 @@ def test_a_line_that_is_full_says_so_to_exactly_those_who_are_too_many(two_serve
     with Crowd(web.url) as crowd:
         crowd.ask([street.customers["basic"]] * 120)
         eventually(lambda: sum(one.status == 503 for one in crowd.told) == 120 - 24, 40, "the refusals")
+        eventually(lambda: street.at_servers() == 4, 20, "those who have a slot, on their way")
         assert (street.at_servers(), len(street.in_line())) == (4, 20)
         crowd.ask([street.customers["enterprise"]] * 80)
         eventually(lambda: sum(one.status == 503 for one in crowd.told) == CALLERS - 44, 40, "the refusals")
