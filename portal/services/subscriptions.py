@@ -22,7 +22,6 @@ log = logging.getLogger("portal.subscriptions")
 FREE_PLAN = "basic"
 REMIND_DAYS = 3
 RUNNING = ("active", "cancelled")
-AT_ONCE = 500
 
 
 class NoSuchPlan(LookupError):

@@ -8,7 +8,7 @@ What was missed is caught up by one run, unless it would come too late to make s
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -161,11 +161,6 @@ def states(jobs: Sequence[Job]) -> list[JobState]:
     rows = {row.name: row for row in db.session.scalars(query)}
     now = clock.utcnow()
     return [JobState(job.name, rows.get(job.name), _stale(job, rows.get(job.name), now)) for job in jobs]
-
-
-def stale_names(jobs: Mapping[str, Job]) -> list[str]:
-    """Names of the jobs that nobody has run though they are due, or that have never been seen."""
-    return [state.name for state in states(list(jobs.values())) if state.stale]
 
 
 def watch(jobs: Sequence[Job]) -> None:

@@ -83,7 +83,7 @@ def row(name: str) -> ScheduledJob:
 
 
 def stale_names(jobs: dict[str, Job]) -> list[str]:
-    names = timetable.stale_names(jobs)
+    names = [state.name for state in timetable.states(list(jobs.values())) if state.stale]
     db.session.rollback()
     return names
 

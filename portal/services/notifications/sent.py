@@ -56,11 +56,6 @@ class Line(NamedTuple):
         """Whether `resend` would take it, as it was when it was read."""
         return self.state in OVER and not _secret(self.kind)
 
-    @property
-    def may_be_cancelled(self) -> bool:
-        """The same for `cancel`."""
-        return self.state == "waiting"
-
 
 class Page(NamedTuple):
     """Lines, the newest first. before: what the next page is asked for with; None at the end."""
