@@ -11,6 +11,7 @@ from flask.cli import AppGroup
 from flask_babel import force_locale
 
 from portal.clock import KUWAIT
+from portal.commands import listing
 from portal.errors import NotFound
 from portal.services.notifications import receipts, sent, wording
 from portal.services.notifications.kinds import KINDS, LANGUAGES
@@ -111,12 +112,7 @@ def restore_template(kind: str, language: str, version: int) -> None:
 def list_messages(state: str | None, kind: str | None, phone: str | None, limit: int, before: str | None) -> None:
     """Messages and their fate, the newest first."""
     found = sent.page(state=state, kind=kind, to=phone, before=before, limit=limit)
-    for line in found.lines:
-        click.echo(_told(line))
-    if not found.lines:
-        click.echo("There are none.")
-    elif found.before:
-        click.echo(f"There are more: --before {found.before}")
+    listing.tell(found.lines, found.before, _told)
 
 
 @group.command()

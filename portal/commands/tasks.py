@@ -10,6 +10,7 @@ import click
 from flask.cli import AppGroup
 
 from portal.clock import KUWAIT
+from portal.commands import listing
 from portal.errors import NotFound
 from portal.services import run_views, runs, timetable
 from portal.services.run_views import RunLine, RunView, StepView
@@ -28,12 +29,7 @@ group = AppGroup("tasks", help="Runs of events, their steps, the timetable and t
 def list_runs(state: str | None, kind: str | None, limit: int, before: str | None) -> None:
     """Runs, the newest first: id, when, kind, occasion, state, steps that are done."""
     found = run_views.page(state=state, kind=kind, before=before, limit=limit)
-    for line in found.lines:
-        click.echo(_told(line))
-    if not found.lines:
-        click.echo("There are none.")
-    elif found.before:
-        click.echo(f"There are more: --before {found.before}")
+    listing.tell(found.lines, found.before, _told)
 
 
 @group.command()

@@ -57,6 +57,14 @@ def used(name: str) -> tuple[int, dt.datetime | None]:
     return taken, next((row.last_at for row in rows if row.last_at is not None), None)
 
 
+def seconds_to_wait(name: str, apart: int) -> int:
+    """Until `apart` seconds lie behind the latest one; 0 when they do."""
+    last = used(name)[1]
+    if last is None:
+        return 0
+    return max(0, -(-(last + dt.timedelta(seconds=apart) - clock.utcnow()) // dt.timedelta(seconds=1)))
+
+
 def forget_old() -> int:
     """Delete the rows of days long past. Returns how many."""
     with db.engine.begin() as connection:

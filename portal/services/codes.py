@@ -120,10 +120,7 @@ def digits(code_id: str) -> str:
 
 def seconds_to_wait(phone: str) -> int:
     """Until this number may be sent another code; 0 when it may now."""
-    last = allowances.used(_by_number(phone))[1]
-    if last is None:
-        return 0
-    return max(0, -(-(last + dt.timedelta(seconds=PAUSE) - clock.utcnow()) // dt.timedelta(seconds=1)))
+    return allowances.seconds_to_wait(_by_number(phone), PAUSE)
 
 
 def _take_places(phone: str, purpose: str, address: str) -> list[str]:

@@ -65,7 +65,7 @@ def forgot(identifier: str, address: str) -> None:
     """
     began = time.monotonic()
     known = "codes:asked:" + _short(_normal(identifier))
-    wait = _wait(known)
+    wait = allowances.seconds_to_wait(known, codes.PAUSE)
     if wait:
         raise codes.TooSoon(wait)
     if not attempts.allowed(attempts.PER_ADDRESS, attempts.by_address(address)):
@@ -242,8 +242,3 @@ def _find(identifier: str) -> _Person | None:
     db.session.commit()
     found = min(rows, key=lambda row: numbers.index(row.phone) if numbers else 0, default=None)
     return None if found is None else _Person(found.id, found.phone, found.email, found.language)
-
-
-def _wait(name: str) -> int:
-    last = allowances.used(name)[1]
-    return 0 if last is None else max(0, codes.PAUSE - int((clock.utcnow() - last).total_seconds()))
