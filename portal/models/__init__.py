@@ -12,12 +12,13 @@ from portal.models.gateway import GatewayProcess, Usage
 from portal.models.job import ScheduledJob
 from portal.models.ledger import LedgerEntry, Wallet
 from portal.models.notification import Delivery, MessageTemplate, Notification, OptOut
+from portal.models.payment import Paper, PaperSeries, Payment, PaymentEvent, Refund, SavedCard
 from portal.models.setting import Setting
 from portal.models.subscription import Subscription
 
 __all__ = [
     "Account", "Allowance", "ApiKey", "Ban", "Base", "CloudDay", "Delivery", "Event", "EventStep", "GatewayProcess",
     "LanguageModel", "LedgerEntry", "Membership", "MessageTemplate", "ModelOffer", "Notification", "OneTimeCode",
-    "OptOut", "Pack", "Plan", "Price", "Provider", "ScheduledJob", "Setting", "Subscription", "Usage", "User",
-    "UserSession", "Wallet",
+    "OptOut", "Pack", "Paper", "PaperSeries", "Payment", "PaymentEvent", "Plan", "Price", "Provider", "Refund",
+    "SavedCard", "ScheduledJob", "Setting", "Subscription", "Usage", "User", "UserSession", "Wallet",
 ]  # fmt: skip

@@ -28,7 +28,7 @@ class Wallet(Base):
     account_id: Mapped[str] = mapped_column(Id, sa.ForeignKey("accounts.id"), primary_key=True)
     balance: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     held: Mapped[int] = mapped_column(sa.BigInteger, default=0)
-    """Set aside for requests that run: the sum of the open usage rows' holds."""
+    """Set aside for requests that run and refunds under way: the sum of their open holds."""
     total: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     """The balance right after the latest credit; "20 % left" is measured against it."""
     seq: Mapped[int] = mapped_column(sa.BigInteger, default=0)
