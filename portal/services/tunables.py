@@ -31,6 +31,14 @@ TUNABLES = {
         1000, 0, 10_000_000, "one-time codes that may be sent on a day in Kuwait, and as many for forgotten passwords"
     ),
     "unproved_a_day": Tunable(5_000, 0, 10_000_000, "messages a day to numbers that nobody has proved, all together"),
+    "checkout_hours": Tunable(24, 1, 720, "hours for which a payment that was begun can be paid"),
+    "status_calls_a_minute": Tunable(60, 1, 100_000, "questions a minute to the payment provider, from all processes"),
+    "grace_hours": Tunable(
+        0, 0, 720, "hours after its end for which a plan is kept, unless it was cancelled; 0: it ends at its end"
+    ),
+    "automatic_renewal": Tunable(
+        0, 0, 1, "1: customers may have their plan renewed with a kept card; the provider must have enabled that"
+    ),
 }
 
 
