@@ -66,7 +66,7 @@ def set_price(
 @setting.command("list")
 def list_settings() -> None:
     """Every setting, its value and what it means."""
-    for name in tunables.TUNABLES:
+    for name in tunables.names():
         click.echo(_setting(name))
 
 
@@ -75,7 +75,7 @@ def list_settings() -> None:
 def get_setting(name: str) -> None:
     """The value of NAME."""
     try:
-        click.echo(tunables.get(name))
+        click.echo(tunables.shown(name))
     except UnknownTunable as error:
         raise _unknown(name) from error
 
@@ -95,11 +95,11 @@ def put_setting(name: str, value: str) -> None:
 
 
 def _unknown(name: str) -> click.ClickException:
-    return click.ClickException(f"There is no setting {name}; there are {', '.join(tunables.TUNABLES)}.")
+    return click.ClickException(f"There is no setting {name}; there are {', '.join(tunables.names())}.")
 
 
 def _setting(name: str) -> str:
-    return f"{name} = {tunables.get(name)}  ({tunables.TUNABLES[name].meaning})"
+    return f"{name} = {tunables.shown(name)}  ({tunables.meaning(name)})"
 
 
 def _instant(text: str | None) -> dt.datetime | None:

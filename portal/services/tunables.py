@@ -1,9 +1,13 @@
 """What operators tune while the portal runs: each with type, bounds and meaning. Rows of `models.setting`.
 
-What a machine or a secret decides is the environment's (`config`). Who changed what and when is the audit log's.
+Whole numbers (`TUNABLES`, read by `get`) and lines of text (`TEXTS`, read by `texts`); `put` sets either. What a
+machine or a secret decides is the environment's (`config`). Who changed what and when is the audit log's.
 """
 
+import unicodedata
 from typing import NamedTuple
+
+import sqlalchemy as sa
 
 from portal.extensions import db
 from portal.freshness import changing
@@ -36,9 +40,29 @@ TUNABLES = {
     "grace_hours": Tunable(
         0, 0, 720, "hours after its end for which a plan is kept, unless it was cancelled; 0: it ends at its end"
     ),
+    "vat_percent": Tunable(0, 0, 100, "percent of VAT that prices include, as receipts tell it; 0: there is no VAT"),
     "automatic_renewal": Tunable(
         0, 0, 1, "1: customers may have their plan renewed with a kept card; the provider must have enabled that"
     ),
+}
+
+
+class Text(NamedTuple):
+    """A line of text, empty unless set. longest: in characters."""
+
+    longest: int
+    meaning: str
+
+
+TEXTS = {
+    "seller_name_ar": Text(120, "who sells, on papers in Arabic; empty: the portal's own name"),
+    "seller_name_en": Text(120, "who sells, on papers in English; empty: the portal's own name"),
+    "seller_address_ar": Text(200, "the seller's address, on papers in Arabic"),
+    "seller_address_en": Text(200, "the seller's address, on papers in English"),
+    "seller_phone": Text(40, "the seller's telephone number, on papers"),
+    "seller_email": Text(190, "the seller's e-mail address, on papers"),
+    "seller_registration": Text(40, "the number of the seller's commercial registration, on papers"),
+    "vat_number": Text(40, "the seller's VAT number, on papers; empty where there is no VAT"),
 }
 
 
@@ -58,14 +82,32 @@ def get(name: str) -> int:
     return TUNABLES[name].default if row is None else int(row.value)
 
 
-def put(name: str, text: str) -> int:
-    """Set it, on every worker at once. text: as typed. Raises UnknownTunable, BadValue; commits."""
-    if name not in TUNABLES:
+def texts() -> dict[str, str]:
+    """Every line of text by its name, in one query; empty where it was not set."""
+    rows = db.session.execute(sa.select(Setting.name, Setting.value).where(Setting.name.in_(TEXTS)))
+    return dict.fromkeys(TEXTS, "") | {name: str(value) for name, value in rows}
+
+
+def names() -> list[str]:
+    """Of all settings."""
+    return [*TUNABLES, *TEXTS]
+
+
+def meaning(name: str) -> str:
+    """What a setting is for. Raises UnknownTunable."""
+    if name not in TUNABLES and name not in TEXTS:
         raise UnknownTunable(name)
-    tunable = TUNABLES[name]
-    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else -1
-    if not tunable.low <= value <= tunable.high:
-        raise BadValue(f"{name} must be a whole number from {tunable.low} to {tunable.high}, not {text!r}")
+    return TEXTS[name].meaning if name in TEXTS else TUNABLES[name].meaning
+
+
+def shown(name: str) -> str:
+    """The value in force of any setting, as its operator types it. Raises UnknownTunable."""
+    return texts()[name] if name in TEXTS else str(get(name))
+
+
+def put(name: str, text: str) -> int | str:
+    """Set it, on every worker at once. text: as typed. Raises UnknownTunable, BadValue; commits."""
+    value = _line(name, text) if name in TEXTS else _number(name, text)
     with changing("catalog"):
         row = db.session.get(Setting, name)
         if row is None:
@@ -73,4 +115,23 @@ def put(name: str, text: str) -> int:
         else:
             row.value = value
         db.session.commit()
+    return value
+
+
+def _number(name: str, text: str) -> int:
+    if name not in TUNABLES:
+        raise UnknownTunable(name)
+    tunable = TUNABLES[name]
+    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else -1
+    if not tunable.low <= value <= tunable.high:
+        raise BadValue(f"{name} must be a whole number from {tunable.low} to {tunable.high}, not {text!r}")
+    return value
+
+
+def _line(name: str, text: str) -> str:
+    value = text.strip()
+    # Neither breaks nor marks that nobody sees: one that turns the direction would turn the rest of a receipt's line.
+    unseen = any(unicodedata.category(character).startswith("C") for character in value)
+    if unseen or len(value) > TEXTS[name].longest:
+        raise BadValue(f"{name} must be one line of at most {TEXTS[name].longest} characters")
     return value
