@@ -25,6 +25,9 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _SECRET_NAMES = re.compile(r"(?i)password|secret|token|authorization|cookie|api_?key$|^key$|^code$|^phone$")
 _SECRET_SHAPES = re.compile(
     r"rsk_[0-9A-Za-z]{8,}"
+    # MyFatoorah's keys, the new ones by their beginning, the old ones by their length.
+    r"|SK_[A-Z]{3}_[0-9A-Za-z_-]{8,}"
+    r"|\b[0-9A-Za-z][0-9A-Za-z_-]{99,}"
     r"|\$argon2[^\s,\"')]+"
     # PostgreSQL tells the whole row that a constraint refused, whatever the driver was told to hide.
     r"|(?<=Failing row contains )\([^\n]*"

@@ -33,6 +33,9 @@ CANARIES = {
         "canary",
     ),
     "a secret": ("client_secret: canary", "canary"),
+    "the payment provider's key": ("the key SK_KWT_canary0123456789, was refused", "canary"),
+    "its key of the old kind": (f"key {'canary-_7' * 30} is old", "canary"),
+    "a kept card": ("url: /v2/CancelToken?token=canary (Caused by …)", "canary"),
 }
 
 
@@ -92,6 +95,7 @@ def test_what_is_named_like_a_secret_is_one(written: io.StringIO, name: str) -> 
     [
         "GET /v1/models", "model llama3.2:3b", "1+96 = 97", "the store is away: Connection refused", "a:b",
         "http://host:80/x", "no token was found", "12.500 credits", "rsk_short",
+        "SK_KWT_short", "-" * 120, "a" * 64,
     ],
 )  # fmt: skip
 def test_what_is_no_secret_stays_readable(text: str) -> None:
