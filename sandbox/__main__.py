@@ -15,8 +15,10 @@ from typing import Any, Protocol
 
 import gevent
 
+from .myfatoorah import MyFatoorah
 from .ollama import OllamaCloud, OllamaServer
-from .whatsapp import Webhook, WhatsApp
+from .posting import possible
+from .whatsapp import WhatsApp
 from .wire import Exchange, Server
 
 
@@ -36,7 +38,11 @@ def outsides(options: argparse.Namespace, engine: Any) -> list[Outside]:
     ]
     clouds = [OllamaCloud("/" + name.strip("/")) for name in options.cloud or ["ollama-cloud"]]
     phones = [WhatsApp("/" + name.strip("/"), options.whatsapp_webhook) for name in options.whatsapp or ["whatsapp"]]
-    return [*servers, *clouds, *phones]
+    merchants = [
+        MyFatoorah("/" + name.strip("/"), options.myfatoorah_webhook, os.environ.get("SANDBOX_MYFATOORAH_SECRET"))
+        for name in options.myfatoorah or ["myfatoorah"]
+    ]
+    return [*servers, *clouds, *phones, *merchants]
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -58,12 +64,19 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--whatsapp-webhook", type=_webhook, metavar="URL", help="hears of every message",
         default=os.environ.get("SANDBOX_WHATSAPP_WEBHOOK"),  # it may hold a token, which others could read here
     )  # fmt: skip
+    parser.add_argument(
+        "--myfatoorah", action="append", metavar="NAME", help="a MyFatoorah account and its payment pages under /NAME"
+    )
+    parser.add_argument(
+        "--myfatoorah-webhook", type=_webhook, metavar="URL", help="hears of every payment and refund, signed with "
+        "SANDBOX_MYFATOORAH_SECRET", default=os.environ.get("SANDBOX_MYFATOORAH_WEBHOOK"),
+    )  # fmt: skip
     parser.add_argument("--until-stdin-ends", action="store_true", help="stop when whoever started this is gone")
     return parser.parse_args(arguments)
 
 
 def _webhook(url: str) -> str:
-    if not Webhook.possible(url):
+    if not possible(url):
         raise argparse.ArgumentTypeError(f"{url!r} is no address that begins with http://")
     return url
 

@@ -27,6 +27,8 @@ from urllib.parse import urlencode
 
 ROOT = Path(__file__).resolve().parent.parent
 READY = "sandbox ready on "
+MYFATOORAH_SECRET = "sandbox-webhook-secret"  # noqa: S105
+"""What signs MyFatoorah's webhooks unless a test says otherwise; what MYFATOORAH_WEBHOOK_SECRET wants."""
 
 
 class SandboxError(RuntimeError):
@@ -37,7 +39,8 @@ class SandboxProcess:
     """Starts `python -m sandbox`; stops it by its pid. Any number of them may run beside each other.
 
     `servers` are the names of the simulated Ollama servers, `clouds` those of Ollama's cloud, `phones` those of
-    WhatsApp accounts; `whatsapp_webhook` is an address that hears of every message from the start.
+    WhatsApp accounts, `merchants` those of MyFatoorah; `whatsapp_webhook` and `myfatoorah_webhook` are addresses that
+    hear of everything from the start, `myfatoorah_secret` signs what the latter hears (empty: unsigned).
     """
 
     def __init__(
@@ -49,10 +52,14 @@ class SandboxProcess:
         servers: tuple[str, ...] = ("ollama",),
         clouds: tuple[str, ...] = ("ollama-cloud",),
         phones: tuple[str, ...] = ("whatsapp",),
+        merchants: tuple[str, ...] = ("myfatoorah",),
         whatsapp_webhook: str = "",
+        myfatoorah_webhook: str = "",
+        myfatoorah_secret: str = MYFATOORAH_SECRET,
         wait_s: float = 30,
     ) -> None:
-        self.servers, self.clouds, self.phones = servers, clouds, phones
+        self.servers, self.clouds, self.phones, self.merchants = servers, clouds, phones, merchants
+        self._secret = myfatoorah_secret
         self._wait_s = wait_s
         self._port = port
         self._arguments = ["--model", model, "--slots", str(slots), "--until-stdin-ends"]
@@ -62,6 +69,10 @@ class SandboxProcess:
             self._arguments += ["--cloud", name]
         for name in phones:
             self._arguments += ["--whatsapp", name]
+        for name in merchants:
+            self._arguments += ["--myfatoorah", name]
+        if myfatoorah_webhook:
+            self._arguments += ["--myfatoorah-webhook", myfatoorah_webhook]
         if whatsapp_webhook:
             self._arguments += ["--whatsapp-webhook", whatsapp_webhook]
         self._process: subprocess.Popen[bytes] | None = None
@@ -78,7 +89,12 @@ class SandboxProcess:
             return self
         # A file and not a pipe: nobody reads along, and a full pipe would stop the whole process.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        env = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "SANDBOX_MYFATOORAH_SECRET": self._secret,
+        }
         command = [sys.executable, "-m", "sandbox", "--port", str(self._port), *self._arguments]
         self._process = subprocess.Popen(  # noqa: S603
             command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
@@ -163,6 +179,11 @@ class SandboxProcess:
         """Where the first simulated WhatsApp API lives; what RESAYIL_API_URL wants. Its key is `sandbox`."""
         return f"{self.server_url(self.phones[0])}/v1"
 
+    @property
+    def myfatoorah_url(self) -> str:
+        """Where the first simulated MyFatoorah lives; what MYFATOORAH_BASE_URL wants. Its key is `sandbox`."""
+        return self.server_url(self.merchants[0])
+
     def server_url(self, name: str) -> str:
         return f"{self.url}/{name}"
 
@@ -188,8 +209,11 @@ class SandboxProcess:
 
     def reset(self, *, server: str | None = None) -> None:
         """Everything as at the start: knobs, models, journal, memory, holds. All servers, or the one."""
-        for name in [server] if server else (*self.servers, *self.clouds, *self.phones):
+        for name in [server] if server else self._everything():
             self._call("DELETE", "__control", name)
+
+    def _everything(self) -> tuple[str, ...]:
+        return (*self.servers, *self.clouds, *self.phones, *self.merchants)
 
     def requests(
         self, model: str | None = None, *, path: str | None = None, last: int | None = None, server: str | None = None
@@ -208,6 +232,54 @@ class SandboxProcess:
         reference, at (epoch seconds), status, deliveryStatus and more."""
         query = "?" + urlencode({"phone": phone}) if phone else ""
         found: list[dict[str, Any]] = self._call("GET", "__messages" + query, server or self.phones[0])
+        return found
+
+    # -- money ---------------------------------------------------------------------------------------------------------
+
+    def invoices(self, *, server: str | None = None) -> list[dict[str, Any]]:
+        """MyFatoorah's invoices, oldest first: id, reference, status, value, url, attempts, asked and more."""
+        found: list[dict[str, Any]] = self._call("GET", "__invoices", server or self.merchants[0])
+        return found
+
+    def refunds(self, *, server: str | None = None) -> list[dict[str, Any]]:
+        """Refunds that were asked for, oldest first: id, status, amount, invoice, reference and more."""
+        found: list[dict[str, Any]] = self._call("GET", "__refunds", server or self.merchants[0])
+        return found
+
+    def pay(self, invoice: int | str, outcome: str = "paid", *, server: str | None = None, **more: Any) -> str:
+        """An attempt at an invoice (its id, or the order's reference) ends `paid` or `failed`. more: error_code,
+        method, keep_card, anyway. Returns the URL the browser would be sent to, empty for none."""
+        body = {"invoice": invoice, "outcome": outcome, **more}
+        return str(self._call("POST", "__pay", server or self.merchants[0], body)["redirect"])
+
+    def settle_refund(
+        self, refund: int | str, outcome: str = "refunded", *, server: str | None = None
+    ) -> dict[str, Any]:
+        """The vendor's staff carry a refund out (its id, or our ExternalIdentifier), or cancel it (`canceled`)."""
+        body = {"refund": refund, "outcome": outcome}
+        done: dict[str, Any] = self._call("POST", "__settle_refund", server or self.merchants[0], body)
+        return done
+
+    def send_webhook(self, *, server: str | None = None, **more: Any) -> list[int | None]:
+        """A webhook of an `invoice` or a `refund`, whatever it says: state, version, times, signature, reference,
+        payment, value. Returns what it was answered each time, None for no answer."""
+        told: list[int | None] = self._call("POST", "__send_webhook", server or self.merchants[0], more)["statuses"]
+        return told
+
+    def cancel_invoice(self, invoice: int | str, *, server: str | None = None) -> None:
+        self._call("POST", "__cancel", server or self.merchants[0], {"invoice": invoice})
+
+    def expire_invoice(self, invoice: int | str, *, server: str | None = None) -> None:
+        """Its time is up since a second ago."""
+        self._call("POST", "__expire", server or self.merchants[0], {"invoice": invoice})
+
+    def keep_card(self, customer: str, *, server: str | None = None) -> str:
+        """A card of this customer (what follows `CK-`) that was kept at some time; its token."""
+        return str(self._call("POST", "__keep_card", server or self.merchants[0], {"customer": customer})["token"])
+
+    def webhooks(self, *, server: str | None = None) -> list[dict[str, Any]]:
+        """MyFatoorah's events, oldest first, each with its body, headers and posts."""
+        found: list[dict[str, Any]] = self._call("GET", "__webhooks", server or self.merchants[0])
         return found
 
     def counters(self, *, server: str | None = None) -> dict[str, int]:

@@ -6,6 +6,5 @@ guessed.
 """
 
 from .server import WhatsApp
-from .webhooks import Webhook
 
-__all__ = ["Webhook", "WhatsApp"]
+__all__ = ["WhatsApp"]

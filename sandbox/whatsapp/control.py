@@ -14,13 +14,13 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from sandbox.posting import possible
 from sandbox.wire import Exchange
 
 from .faults import JSON
 from .knobs import FAULTS_ACCEPTED, FAULTS_BEFORE, FAULTS_LOOKUP, KnobError
 from .phones import from_query
 from .shapes import dumps, ledger_line
-from .webhooks import Webhook
 
 if TYPE_CHECKING:
     from .server import WhatsApp
@@ -60,7 +60,7 @@ def turn(server: WhatsApp, wish: dict[str, Any]) -> None:
         server.reset()
     if "webhook" in wish:
         url = wish.pop("webhook")
-        if url is not None and not Webhook.possible(url):
+        if url is not None and not possible(url):
             raise KnobError("webhook must be null or an address that begins with http://")
         server.only_webhook(url)
     if (queued := wish.pop("next", None)) is not None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.journal import Entry
+from sandbox.posting import possible
 from sandbox.wire import Exchange, PeerLeft
 
 from . import faults, phones
@@ -216,7 +217,7 @@ def _register(server: WhatsApp, exchange: Exchange, entry: Entry, _: str) -> Non
     name, url, events, device = (wanted.get(part) for part in ("name", "url", "events", "device"))
     if not isinstance(name, str) or not name:
         raise _invalid("name", "name is required")
-    if not isinstance(url, str) or not Webhook.possible(url):
+    if not isinstance(url, str) or not possible(url):
         raise _invalid("url", "url must be an address; this one posts to http:// only")
     if not isinstance(events, list) or not events or not all(isinstance(event, str) for event in events):
         raise _invalid("events", "events must be a list of event names")

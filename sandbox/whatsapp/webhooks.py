@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import http.client
-import socket
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import gevent
-from gevent import socket as green_socket
 from gevent.queue import Queue
+
+from sandbox.posting import post
 
 from .book import Message, new_id
 from .knobs import Knobs
@@ -37,17 +35,6 @@ class Webhook:
     events: frozenset[str]
     device: str | None = None
     id: str = field(default_factory=new_id)
-
-    @staticmethod
-    def possible(url: object) -> bool:
-        """Whether we can post there: http only, a stand-in has no certificates to check."""
-        if not isinstance(url, str):
-            return False
-        try:
-            parts = urlsplit(url)
-            return parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # a port that is none
-            return False
 
     def told(self) -> dict[str, Any]:
         return {
@@ -142,31 +129,8 @@ class Webhooks:
 
 
 def _send(url: str, body: bytes, knobs: Knobs) -> tuple[int | None, str | None]:
-    """One POST. The status, or None and what went wrong. Redirects are not followed."""
-    parts = urlsplit(url)
-    headers = {"Content-Type": "application/json", "User-Agent": "sandbox-webhook", "Connection": "close"}
+    headers = {}
     if knobs.webhook_secret is not None:
         digest = hmac.new(knobs.webhook_secret.encode(), body, hashlib.sha256).hexdigest()
         headers["X-Wassenger-Signature"] = f"sha256={digest}"
-    connection = _GreenConnection(parts.hostname or "", parts.port or 80)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        with gevent.Timeout(max(knobs.webhook_timeout_ms / 1000, 0.001)):
-            connection.request("POST", target, body, headers)
-            answer = connection.getresponse()
-            answer.read()
-            return answer.status, None
-    except gevent.Timeout:
-        return None, f"no answer within {knobs.webhook_timeout_ms:g} ms"
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return None, f"{type(error).__name__}: {error}"
-    finally:
-        connection.close()
-
-
-class _GreenConnection(http.client.HTTPConnection):
-    """The standard library's client on gevent's sockets: the plain one would stop the whole sandbox while it waits."""
-
-    def connect(self) -> None:
-        self.sock = green_socket.create_connection((self.host, self.port))
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return post(url, body, headers, knobs.webhook_timeout_ms)
