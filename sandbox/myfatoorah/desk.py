@@ -66,8 +66,8 @@ def page(server: MyFatoorah) -> str:
     rows = [_invoice(server, invoice) for _, invoice in zip(range(SHOWN), book.newest(), strict=False)]
     more = f'<p class="note">and {len(book.invoices) - SHOWN} older ones</p>' if len(book.invoices) > SHOWN else ""
     none = (
-        '<p class="card">No invoice yet. Buy a plan or a pack in the portal: you are then led to the payment page here. '
-        "Nothing leaves this machine and no money moves.</p>"
+        '<p class="card">No invoice yet. Buy a plan or a pack in the portal: you are then led to the payment page '
+        "here. Nothing leaves this machine and no money moves.</p>"
     )
     waiting = sum(refund.status == REFUND_PENDING for refund in book.refunds.values())
     count = f"{len(book.invoices)} in all, {waiting} refunds to decide"
@@ -95,8 +95,8 @@ def _invoice(server: MyFatoorah, invoice: Invoice) -> str:
 <div class="top"><h2><bdi>{commas(invoice.value)} KWD</bdi> · {GATEWAY[invoice.method]}</h2>
 <span class="state {state}">{state}</span></div>
 <p dir="auto">{escape(invoice.item())}</p>
-<p class="note">Invoice <bdi class="mono">{invoice.id}</bdi> · order <bdi class="mono">{escape(_reference(invoice))}</bdi>
-· <bdi>{escape(invoice.text("CustomerName") or "Anonymous")}</bdi> · made {_time(invoice.at)}, until
+<p class="note">Invoice <bdi class="mono">{invoice.id}</bdi>
+· order <bdi class="mono">{escape(_reference(invoice))}</bdi> · <bdi>{escape(invoice.text("CustomerName") or "Anonymous")}</bdi> · made {_time(invoice.at)}, until
 {_time(invoice.expires_at)} Kuwait · webhooks: {posted}</p>
 <ul>{attempts}</ul>
 {f"<ul>{refunds}</ul>" if refunds else ""}
