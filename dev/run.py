@@ -79,10 +79,10 @@ class Launch:
         self._start_redis()
         self._prepare_database()
         if self.upstreams.needs_model:
-            say("Language model (smollm2:135m, on this machine's CPU), a simulated cloud, simulated telephones")
+            say("Language model (smollm2:135m, on this machine's CPU), simulated cloud, telephones and payments")
             self._start("sandbox", [sys.executable, "-m", "sandbox", "--model", "real"])
         elif self.upstreams.uses_sandbox:
-            say("A simulated cloud, simulated telephones")
+            say("A simulated cloud, simulated telephones and payments")
             self._start("sandbox", [sys.executable, "-m", "sandbox"])
         say("Web, worker, scheduler")
         self._start("web", [_tool("gunicorn"), "--graceful-timeout", "3", "-c", "gunicorn.conf.py", "wsgi:app"])
@@ -125,7 +125,16 @@ class Launch:
             told["BASE_URL"] = self.address  # links must lead to the port that was chosen, whatever .env says
         environ = {**os.environ, **own, **self.given, **told, **self.upstreams.settings()}
         token = environ.get("RESAYIL_WEBHOOK_TOKEN") or environ["HOOK_TOKEN"]
-        return environ | {"SANDBOX_WHATSAPP_WEBHOOK": f"{self.address}/webhooks/resayil/{token}"}
+        environ |= {"SANDBOX_WHATSAPP_WEBHOOK": f"{self.address}/webhooks/resayil/{token}"}
+        if self.upstreams.simulates_payments:
+            secret = self.given.get("MYFATOORAH_WEBHOOK_SECRET") or first_start.kept(
+                secrets / "myfatoorah_webhook_secret", first_start.session_key
+            )
+            environ |= {
+                "MYFATOORAH_WEBHOOK_SECRET": secret, "SANDBOX_MYFATOORAH_SECRET": secret,
+                "SANDBOX_MYFATOORAH_WEBHOOK": f"{self.address}/webhooks/myfatoorah",
+            }  # fmt: skip
+        return environ
 
     @property
     def address(self) -> str:
@@ -260,13 +269,18 @@ LLM Portal is ready after {seconds:.1f} s.
       -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
       -d '{body}'
 
-{self._telephones()}  Logs: {_short(self.instance / "logs")}/    Ctrl-C stops everything.
+{self._stand_ins()}  Logs: {_short(self.instance / "logs")}/    Ctrl-C stops everything.
 """
         print(text, flush=True)
 
-    def _telephones(self) -> str:
-        shown = f"  What WhatsApp shows on people's telephones: {self.upstreams.inbox}\n\n"
-        return shown if self.upstreams.simulates_whatsapp else ""
+    def _stand_ins(self) -> str:
+        """Where to look at what goes out, and at the money that only seems to come in."""
+        shown = ""
+        if self.upstreams.simulates_whatsapp:
+            shown += f"  What WhatsApp shows on people's telephones: {self.upstreams.inbox}\n"
+        if self.upstreams.simulates_payments:
+            shown += f"  Simulated payments, refunds to decide:      {self.upstreams.invoices}\n"
+        return f"{shown}\n" if shown else ""
 
 
 WORKER = (

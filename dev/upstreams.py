@@ -1,4 +1,4 @@
-"""Where the models and the WhatsApp account of `make run` are: on the sandbox, unless somebody named their own.
+"""Where models, WhatsApp and payments of `make run` are: on the sandbox, unless somebody named their own.
 
 Knows settings and addresses only; who starts what is told in `run.py`.
 """
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 SANDBOX_PORT = 8090
-STAND_INS = ("ollama", "ollama-cloud", "whatsapp", "whatsapp/v1")
-CLOUD_KEY = WHATSAPP_KEY = "sandbox"
-"""What the sandbox's cloud and its WhatsApp account take."""
+STAND_INS = ("ollama", "ollama-cloud", "whatsapp", "whatsapp/v1", "myfatoorah")
+CLOUD_KEY = WHATSAPP_KEY = PAYMENTS_KEY = "sandbox"
+"""What the sandbox's cloud, its WhatsApp and its MyFatoorah account take."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Upstreams:
         told["RESAYIL_API_URL"] = self.whatsapp_url
         if self.simulates_whatsapp:
             told["RESAYIL_API_KEY"] = self.given.get("RESAYIL_API_KEY", WHATSAPP_KEY)
+        told["MYFATOORAH_BASE_URL"] = self.payments_url
+        if self.simulates_payments:
+            told["MYFATOORAH_API_KEY"] = self.given.get("MYFATOORAH_API_KEY", PAYMENTS_KEY)
         return told
 
     @property
@@ -62,13 +65,31 @@ class Upstreams:
         return self._sandbox_at("whatsapp/")
 
     @property
+    def payments_url(self) -> str:
+        """The sandbox's, unless somebody gave a key and no address: theirs takes true money."""
+        if "MYFATOORAH_BASE_URL" in self.given:
+            return self._followed(self.given["MYFATOORAH_BASE_URL"])
+        own_key = self.given.get("MYFATOORAH_API_KEY", PAYMENTS_KEY) != PAYMENTS_KEY
+        return "" if own_key else self._sandbox_at("myfatoorah")
+
+    @property
+    def simulates_payments(self) -> bool:
+        return self._on_sandbox(self.payments_url)
+
+    @property
+    def invoices(self) -> str:
+        """Where simulated payments are seen, paid late, given back."""
+        return self._sandbox_at("myfatoorah/")
+
+    @property
     def needs_model(self) -> bool:
         """Whether a model server is ours; somebody with an Ollama of their own needs no second model in memory."""
         return any(self._on_sandbox(url) for url in self.ollama_url.split(","))
 
     @property
     def uses_sandbox(self) -> bool:
-        return self.needs_model or self._on_sandbox(self.cloud_url) or self.simulates_whatsapp
+        others = self._on_sandbox(self.cloud_url) or self.simulates_whatsapp or self.simulates_payments
+        return self.needs_model or others
 
     def _sandbox_at(self, name: str) -> str:
         return f"http://127.0.0.1:{self.sandbox_port}/{name}"

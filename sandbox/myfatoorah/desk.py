@@ -90,13 +90,15 @@ def _invoice(server: MyFatoorah, invoice: Invoice) -> str:
     pay = f'<a class="button" href="{escape(invoice.url)}">Payment page</a>' if _payable(state, invoice) else ""
     cancel = '<button name="do" value="cancel">Cancel</button>' if invoice.status == PENDING else ""
     told = [one for one in server.webhooks.log if one.invoice is invoice]
+    name = escape(invoice.text("CustomerName") or "Anonymous")
     posted = f"{len(told)} events, last: {told[-1].status}" if told else "nothing told yet"
     return f"""<article class="card" id="i{invoice.id}">
 <div class="top"><h2><bdi>{commas(invoice.value)} KWD</bdi> · {GATEWAY[invoice.method]}</h2>
 <span class="state {state}">{state}</span></div>
 <p dir="auto">{escape(invoice.item())}</p>
 <p class="note">Invoice <bdi class="mono">{invoice.id}</bdi>
-· order <bdi class="mono">{escape(_reference(invoice))}</bdi> · <bdi>{escape(invoice.text("CustomerName") or "Anonymous")}</bdi> · made {_time(invoice.at)}, until
+· order <bdi class="mono">{escape(_reference(invoice))}</bdi> · <bdi>{name}</bdi>
+· made {_time(invoice.at)}, until
 {_time(invoice.expires_at)} Kuwait · webhooks: {posted}</p>
 <ul>{attempts}</ul>
 {f"<ul>{refunds}</ul>" if refunds else ""}

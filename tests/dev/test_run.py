@@ -19,7 +19,9 @@ from tests.services.environment import ROOT, portal_environment
 
 READY = "LLM Portal is ready"
 KEY = re.compile(r"rsk_[0-9A-Za-z]{40}")
-OURS_TO_INVENT = ("SECRET_KEY", "REDIS_URL", "DATABASE_URL", "OLLAMA_URL", "OLLAMA_CLOUD_URL", "BASE_URL")
+OURS_TO_INVENT = (
+    "SECRET_KEY", "REDIS_URL", "DATABASE_URL", "OLLAMA_URL", "OLLAMA_CLOUD_URL", "BASE_URL", "MYFATOORAH_BASE_URL",
+)  # fmt: skip
 
 
 class Run:
@@ -107,6 +109,12 @@ def test_a_first_start_answers_and_ctrl_c_leaves_nothing_behind(start: Callable[
     )
     with urllib.request.urlopen(cloud, timeout=5) as answer:
         assert "qwen3.5" in {model["name"] for model in json.load(answer)["models"]}
+    money = f"http://127.0.0.1:{first.sandbox_port}/myfatoorah"
+    assert settings["MYFATOORAH_BASE_URL"] == money
+    assert f"{money}/" in first.said(), "where simulated payments are seen"
+    told = first.settings_of("-m sandbox")
+    assert told["SANDBOX_MYFATOORAH_WEBHOOK"] == f"http://127.0.0.1:{first.port}/webhooks/myfatoorah"
+    assert told["SANDBOX_MYFATOORAH_SECRET"] == settings["MYFATOORAH_WEBHOOK_SECRET"] != ""
     body = {
         "model": "smollm2:135m",
         "stream": True,

@@ -12,8 +12,11 @@ EXAMPLE = {
     "OLLAMA_CLOUD_API_KEY": "sandbox",
     "RESAYIL_API_URL": "http://127.0.0.1:8090/whatsapp",
     "RESAYIL_API_KEY": "sandbox",
+    "MYFATOORAH_BASE_URL": "http://127.0.0.1:8090/myfatoorah",
+    "MYFATOORAH_API_KEY": "sandbox",
 }
 THEIR_PHONES = {"RESAYIL_API_URL": "https://api.resayil.io/v1", "RESAYIL_API_KEY": "sends-to-true-telephones"}
+THEIR_MONEY = {"MYFATOORAH_BASE_URL": "https://api.myfatoorah.com", "MYFATOORAH_API_KEY": "takes-true-money"}
 
 
 @pytest.mark.parametrize("given", [{}, EXAMPLE])
@@ -27,7 +30,10 @@ def test_servers_and_cloud_are_the_sandboxs_of_this_run(given: dict[str, str]) -
         "OLLAMA_CLOUD_URL": f"{HERE}/ollama-cloud",
         "OLLAMA_CLOUD_API_KEY": "sandbox",
         "RESAYIL_API_KEY": "sandbox",
+        "MYFATOORAH_BASE_URL": f"{HERE}/myfatoorah",
+        "MYFATOORAH_API_KEY": "sandbox",
     }
+    assert chosen.invoices == f"{HERE}/myfatoorah/"
     assert chosen.needs_model
     assert chosen.uses_sandbox
 
@@ -45,11 +51,16 @@ def test_a_key_of_ones_own_goes_to_the_true_cloud_and_never_to_the_sandbox() -> 
     assert (told["OLLAMA_CLOUD_URL"], "OLLAMA_CLOUD_API_KEY" in told) == ("", False)
     told = Upstreams({"RESAYIL_API_KEY": "sends-to-true-telephones"}, 9000).settings()
     assert (told["RESAYIL_API_URL"], "RESAYIL_API_KEY" in told) == ("", False)
+    chosen = Upstreams({"MYFATOORAH_API_KEY": "takes-true-money"}, 9000)
+    told = chosen.settings()
+    assert (told["MYFATOORAH_BASE_URL"], "MYFATOORAH_API_KEY" in told) == ("", False)
+    assert not chosen.simulates_payments
 
 
 def test_a_cloud_of_ones_own_is_given_no_invented_key() -> None:
     """OPS-03."""
     own = {"OLLAMA_URL": THEIRS, "OLLAMA_CLOUD_URL": "https://ollama.com"}
-    chosen = Upstreams({**own, **THEIR_PHONES}, 9000)
-    assert chosen.settings() == {**own, "RESAYIL_API_URL": THEIR_PHONES["RESAYIL_API_URL"]}
+    chosen = Upstreams({**own, **THEIR_PHONES, **THEIR_MONEY}, 9000)
+    addresses = {name: url for name, url in {**THEIR_PHONES, **THEIR_MONEY}.items() if name.endswith("_URL")}
+    assert chosen.settings() == {**own, **addresses}
     assert not chosen.uses_sandbox
