@@ -242,6 +242,41 @@ class HookClosed(ServiceUnavailable):
     sentence = _l("The portal has no token for this hook, so it takes no calls. The operator can set one.")
 
 
+class PaymentsClosed(ServiceUnavailable):
+    code = "payments_closed"
+    sentence = _l("Payments are not open here yet. Please write to the operator; nothing was charged.")
+
+
+class PaymentServiceAway(PortalError):
+    code, status = "payment_service_away", 502
+    sentence = _l("The payment service does not answer. Nothing was charged. Please try again in a moment.")
+
+
+class PaymentRefused(PortalError):
+    code, status = "payment_refused", 502
+    sentence = _l("The payment service did not accept this order. Nothing was charged. Please choose another method.")
+
+
+class NotForSale(_BadRequest):
+    code = "not_for_sale"
+    sentence = _l("This is not for sale any more, or never was. Please choose from the list.")
+
+
+class NoSuchMethod(_BadRequest):
+    code = "no_such_method"
+    sentence = _l("This way to pay is not offered. Please choose from the list.")
+
+
+class HigherPlanRuns(PortalError):
+    code, status, type = "higher_plan_runs", 409, "invalid_request_error"
+    sentence = _l("Your present plan is the higher one. You can choose this one once it has ended.")
+
+
+class TooManyPayments(TooManyAttempts):
+    code = "too_many_payments"
+    sentence = _l("You have begun many payments today without paying. Please finish one of them, or try tomorrow.")
+
+
 class AnswerInterrupted(ServiceUnavailable):
     sentence = _l(
         "The portal is restarting and could not finish this answer. "

@@ -20,18 +20,16 @@ REFERENCE = 80
 @click.option("--days", type=click.IntRange(1, 3660), help="How long; by default the plan's own period.")
 @with_appcontext
 def subscribe(email: str, plan: str, reference: str, days: int | None) -> None:
-    """Start PLAN for the account of EMAIL (or its id), or extend it, with a period's credit and the message of it."""
+    """Give the account of EMAIL (or its id) a period of PLAN, beside whatever runs, with its credit and its message."""
     account = whose.account(email)
     _checked(reference)
     try:
         running = subscriptions.activate(account.id, plan, reference=reference, actor=ACTOR, days=days)
     except subscriptions.NoSuchPlan as error:
         raise click.ClickException(f"There is no plan {plan} on sale.") from error
-    except subscriptions.AlreadySubscribed as error:
-        raise click.ClickException("Another plan runs on this account. Nothing was changed.") from error
     except ledger.AlreadyBooked as error:
         raise click.ClickException(f"{reference} gave a period before. Nothing was changed.") from error
-    click.echo(f"{plan} runs until {running.ends_at.astimezone(KUWAIT):%Y-%m-%d %H:%M}, Kuwait time.")
+    click.echo(f"{running.plan_id} runs until {running.ends_at.astimezone(KUWAIT):%Y-%m-%d %H:%M}, Kuwait time.")
 
 
 @click.command()

@@ -3,11 +3,12 @@
 import datetime as dt
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.clock import utcnow
 from portal.ids import new_id
 from portal.models.base import MYSQL, Base, Id, UtcDateTime, exact
+from portal.models.catalog import Plan
 
 
 class Subscription(Base):
@@ -32,3 +33,5 @@ class Subscription(Base):
     actor: Mapped[str] = mapped_column(exact(64), default="system")
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
     ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+    plan: Mapped[Plan] = relationship()

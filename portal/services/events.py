@@ -42,10 +42,16 @@ JOB_STALE: Final = "job_stale"
 DAY_ENDED: Final = "day_ended"
 """A day in Kuwait is over and can be summed up. Occasion: the day. Facts: day."""
 
+PAYMENT_HELD: Final = "payment_held"
+"""Money came that does not count before people looked. Occasion: the payment. Facts: payment, reason."""
+REFUND_FAILED: Final = "refund_failed"
+"""The provider did not give the money back. Occasion: the refund. Facts: refund."""
+
 KINDS: Final = frozenset(
     {
         CLOUD_BUDGET_WARNING, CLOUD_BUDGET_EXHAUSTED, CLOUD_ACCOUNT_REFUSED, PROVIDER_DOWN, PROVIDER_UP,
         CREDIT_LOW, CREDIT_EXHAUSTED, ENTERPRISE_CUSTOMER, ADDRESS_BANNED, JOB_STALE, DAY_ENDED,
+        PAYMENT_HELD, REFUND_FAILED,
     }
 )  # fmt: skip
 LONGEST: Final = 120

@@ -1,7 +1,8 @@
-"""Subscriptions: a plan until an instant. Started, reminded of three days before its end, and ended.
+"""Subscriptions: a plan until an instant. Begun, prolonged, changed for another, cancelled, reminded of, and ended.
 
-A day before nothing happens; at the end the account falls to the free level and keeps its credit. What a payment has to
-do with it is the payment's business: here a subscription begins because somebody says so.
+A day before nothing happens; at the end (and its grace, a setting) the account falls to the free level and keeps its
+credit. What a payment has to do with it is the payment's business: `give` is part of its transaction. Which time a
+period gives, beside whatever runs, is `terms.py`'s.
 """
 
 import datetime as dt
@@ -15,83 +16,147 @@ from portal.extensions import db
 from portal.freshness import changing
 from portal.ids import new_id
 from portal.models import Account, Plan, Subscription, Wallet
-from portal.services import events, ledger
+from portal.services import events, ledger, tunables
 from portal.services.notifications import notify
+from portal.services.terms import Terms, terms
 
 log = logging.getLogger("portal.subscriptions")
 FREE_PLAN = "basic"
 REMIND_DAYS = 3
-RUNNING = ("active", "cancelled")
+RUNNING = ("active", "cancelled", "grace")
 
 
 class NoSuchPlan(LookupError):
     """There is no such plan, or it is not sold."""
 
 
-class AlreadySubscribed(Exception):
-    """The account has another plan that runs. Nothing was changed."""
+class NothingRuns(LookupError):
+    """The account has no subscription to which this can be done."""
+
+
+def running(account_id: str) -> Subscription | None:
+    """What the account has now, its plan loaded."""
+    query = sa.select(Subscription).where(Subscription.running_of == account_id)
+    return db.session.scalar(query.options(sa.orm.joinedload(Subscription.plan)))
 
 
 def activate(account_id: str, plan_id: str, *, reference: str, actor: str, days: int | None = None) -> Subscription:
-    """Start a plan, or extend the same one from its end, with a period's credit and the message of it. Commits.
+    """Begin, prolong or change a plan, with a period's credit and the message of it. Commits.
 
-    reference: what was paid, such as a payment or a transfer's number: the same one never gives a second period,
-    however many tell of it. days: how long, by default the plan's own period. actor: who caused it (`console`,
-    `user:<id>`).
-    Raises NoSuchPlan, AlreadySubscribed, ledger.AlreadyBooked, LookupError for an unknown account.
+    reference: what was paid, such as a transfer's number: the same one never gives a second period, however many tell
+    of it. days: how long, by default the plan's own period. actor: who caused it (`console`, `user:<id>`).
+    Raises NoSuchPlan, ledger.AlreadyBooked, LookupError for an unknown account.
     """
     plan = db.session.get(Plan, plan_id)
     if plan is None or not plan.enabled:
         raise NoSuchPlan(plan_id)
-    now, length = clock.utcnow(), dt.timedelta(days=days or plan.period_days)
+    length, credits = dt.timedelta(days=days or plan.period_days), plan.credits
     with changing(f"account:{account_id}"):
-        # The wallet before the account, as whoever credits and then tells: MariaDB locks the account for the message.
-        db.session.scalar(sa.select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update())
-        locked = sa.update(Account).where(Account.id == account_id).values(plan_id=plan_id)
-        if db.session.execute(locked).rowcount != 1:  # type: ignore[attr-defined]
-            raise LookupError(f"there is no account {account_id}")
-        # As it is behind the lock: a row that this session read earlier may have been extended meanwhile.
-        present = sa.select(Subscription).where(Subscription.running_of == account_id)
-        running = db.session.scalar(present.execution_options(populate_existing=True))
-        if running is not None and running.plan_id != plan_id and running.ends_at > now:
-            db.session.rollback()
-            raise AlreadySubscribed
-        if running is not None and running.plan_id == plan_id and running.ends_at > now:
-            running.ends_at += length
-            running.state = "active"
-        else:
-            if running is not None:
-                _end(running, now)
-            running = Subscription(
-                id=new_id(), account_id=account_id, plan_id=plan_id, state="active", starts_at=now,
-                ends_at=now + length, running_of=account_id, actor=actor,
-            )  # fmt: skip
-            db.session.add(running)
-        db.session.flush()
-        facts: dict[str, Any] = {
-            "plan": {"ar": plan.name_ar, "en": plan.name_en}, "expires": running.ends_at.isoformat(),
-        }  # fmt: skip
+        lock(account_id)
         try:
-            if plan.credits:
-                ledger.credit(account_id, plan.credits, kind="subscription", reference=reference, actor=actor)
-            if not notify(account_id, "subscription_confirmed", reference, credits=plan.credits, **facts):
-                raise ledger.AlreadyBooked(f"subscription {reference}")  # a plan without credit has no entry to tell
+            given, _ = give(account_id, plan_id, length, credits, reference=reference, actor=actor)
         except ledger.AlreadyBooked:
             db.session.rollback()
             raise
-        if plan.rank == db.session.scalar(sa.select(sa.func.max(Plan.rank)).where(Plan.enabled)):
-            events.record(db.session, events.ENTERPRISE_CUSTOMER, running.id, account=account_id, plan=plan_id)
         db.session.commit()
-    return running
+    return given
+
+
+def lock(account_id: str) -> None:
+    """The wallet before the account, as whoever credits and then tells: MariaDB locks the account for the message.
+
+    Raises LookupError for an unknown account.
+    """
+    wallet = sa.select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update()
+    account = sa.select(Account.id).where(Account.id == account_id).with_for_update()
+    if db.session.scalar(wallet) is None or db.session.scalar(account) is None:
+        raise LookupError(f"there is no account {account_id}")
+
+
+def give(
+    account_id: str, plan_id: str, length: dt.timedelta, credits: int, *, reference: str, actor: str
+) -> tuple[Subscription, dt.timedelta]:
+    """A period of a plan in the caller's transaction, behind `lock`: its time, its credit (milli-credits) and its
+    message; the caller commits, within `changing("account:…")`.
+
+    Returns the subscription and by how much later it ends for it. Raises ledger.AlreadyBooked.
+    """
+    now = clock.utcnow()
+    plan = db.session.get_one(Plan, plan_id)
+    # As it is behind the lock: a row that this session read earlier may have been prolonged meanwhile.
+    present = sa.select(Subscription).where(Subscription.running_of == account_id)
+    old = db.session.scalar(present.execution_options(populate_existing=True))
+    deal = terms(old, plan, length, now)
+    if deal.move == "extend" or deal.move == "convert":
+        assert old is not None
+        old.ends_at, old.state = deal.ends_at, "active"
+        current = old
+    else:
+        if old is not None:
+            _end(old, now)
+        current = Subscription(
+            id=new_id(), account_id=account_id, plan_id=plan_id, state="active", starts_at=now, ends_at=deal.ends_at,
+            running_of=account_id, actor=actor,
+        )  # fmt: skip
+        if old is not None and old.ends_at > now:
+            current.card_id = old.card_id  # whoever renewed the smaller plan by card goes on with the greater one
+        db.session.add(current)
+    db.session.execute(sa.update(Account).where(Account.id == account_id).values(plan_id=current.plan_id))
+    db.session.flush()
+    facts: dict[str, Any] = {
+        "plan": {"ar": plan.name_ar, "en": plan.name_en}, "expires": current.ends_at.isoformat(),
+    }  # fmt: skip
+    if credits:
+        ledger.credit(account_id, credits, kind="subscription", reference=reference, actor=actor)
+    if not notify(account_id, "subscription_confirmed", reference, credits=credits, **facts):
+        raise ledger.AlreadyBooked(f"subscription {reference}")  # a plan without credit has no entry to tell
+    highest = db.session.scalar(sa.select(sa.func.max(Plan.rank)).where(Plan.enabled))
+    if plan.rank == highest and current.plan_id == plan_id:
+        events.record(db.session, events.ENTERPRISE_CUSTOMER, current.id, account=account_id, plan=plan_id)
+    return current, deal.given
+
+
+def take_back(subscription_id: str, given: dt.timedelta) -> bool:
+    """The time that a refunded payment gave, in the caller's transaction behind `lock`: it ends so much earlier, and
+    at once where nothing is left. Returns whether it was still running."""
+    subscription = db.session.get_one(Subscription, subscription_id, populate_existing=True)
+    if subscription.state not in RUNNING:
+        return False
+    now = clock.utcnow()
+    subscription.ends_at = max(now, subscription.ends_at - given)
+    if subscription.ends_at <= now:
+        _end(subscription, now)
+        db.session.execute(
+            sa.update(Account).where(Account.id == subscription.account_id).values(plan_id=FREE_PLAN)
+        )  # fmt: skip
+        _tell_end(subscription.account_id, subscription.id, subscription.plan, subscription.ends_at)
+    db.session.flush()
+    return True
+
+
+def cancel(account_id: str) -> Subscription:
+    """It runs to its end, is not renewed and not reminded of. Commits. Raises NothingRuns."""
+    return _turn(account_id, ("active", "grace"), "cancelled")
+
+
+def reactivate(account_id: str) -> Subscription:
+    """As if it had not been cancelled. Commits. Raises NothingRuns when none is, or its end is past."""
+    return _turn(account_id, ("cancelled",), "active")
 
 
 def remind() -> int:
-    """Tell everybody whose subscription ends within three days, once an end. Returns how many. Commits."""
+    """Tell everybody whose subscription ends within three days, once an end. Returns how many. Commits.
+
+    Not those who cancelled, and not those whose card is charged in time.
+    """
     now = clock.utcnow()
     last = clock.kuwait_day(now) + dt.timedelta(days=REMIND_DAYS)
     until = dt.datetime.combine(last + dt.timedelta(days=1), dt.time(), clock.KUWAIT).astimezone(dt.UTC)
+    due = [Subscription.state == "active", Subscription.ends_at > now, Subscription.ends_at < until]
+    if tunables.get("automatic_renewal"):
+        due.append(Subscription.card_id.is_(None))
     told = 0
-    for row in _running(Subscription.ends_at > now, Subscription.ends_at < until):
+    for row in _running(*due):
         facts = {"plan": {"ar": row.name_ar, "en": row.name_en}, "expires": row.ends_at.isoformat()}
         told += notify(row.account_id, "subscription_expiring", f"{row.id}:{row.ends_at.isoformat()}", **facts)
         db.session.commit()
@@ -99,36 +164,68 @@ def remind() -> int:
 
 
 def end_due() -> int:
-    """End what has run out: the account falls to the free level, its credit stays. Returns how many. Commits."""
-    now = clock.utcnow()
+    """End what has run out, or let its grace begin: at the end of both the account falls to the free level, its credit
+    stays. Returns how many ended. Commits."""
+    now, grace = clock.utcnow(), dt.timedelta(hours=tunables.get("grace_hours"))
     ended = 0
     for row in _running(Subscription.ends_at <= now):
+        if row.state != "cancelled" and row.ends_at + grace > now:
+            if row.state == "active":
+                late = sa.update(Subscription).where(Subscription.id == row.id, Subscription.ends_at == row.ends_at)
+                db.session.execute(late.where(Subscription.state == "active").values(state="grace"))
+                db.session.commit()
+            continue
         with changing(f"account:{row.account_id}"):
             # The account first, as a purchase does: the other way round each waited for what the other had locked.
             db.session.execute(sa.update(Account).where(Account.id == row.account_id).values(plan_id=FREE_PLAN))
             claim = sa.update(Subscription).where(
-                Subscription.id == row.id, Subscription.state.in_(RUNNING), Subscription.ends_at == row.ends_at
+                Subscription.id == row.id, Subscription.state == row.state, Subscription.ends_at == row.ends_at
             )
             over = claim.values(state="ended", running_of=None, ended_at=now)
             if db.session.execute(over.execution_options(synchronize_session=False)).rowcount != 1:  # type: ignore[attr-defined]
-                db.session.rollback()  # extended a moment ago, or ended by another worker
+                db.session.rollback()  # prolonged a moment ago, or ended by another worker
                 continue
-            facts = {"plan": {"ar": row.name_ar, "en": row.name_en}, "expires": row.ends_at.isoformat()}
-            notify(row.account_id, "subscription_ended", row.id, **facts)
+            _tell_end(row.account_id, row.id, row, row.ends_at)
             db.session.commit()
         ended += 1
         log.info("subscription ended", extra={"account": row.account_id, "subscription": row.id})
     return ended
 
 
-def _running(*conditions: sa.ColumnElement[bool]) -> list[sa.Row[str, str, dt.datetime, str, str]]:
+def grace_ends(subscription: Subscription) -> dt.datetime:
+    """Until when an active subscription's plan is kept."""
+    return subscription.ends_at + dt.timedelta(hours=tunables.get("grace_hours"))
+
+
+def _tell_end(account_id: str, occasion: str, plan: Any, ends_at: dt.datetime) -> None:
+    names = {"ar": plan.name_ar, "en": plan.name_en}
+    notify(account_id, "subscription_ended", occasion, plan=names, expires=ends_at.isoformat())
+
+
+def _turn(account_id: str, before: tuple[str, ...], after: str) -> Subscription:
+    turned = sa.update(Subscription).where(
+        Subscription.running_of == account_id, Subscription.state.in_(before), Subscription.ends_at > clock.utcnow()
+    )
+    if db.session.execute(turned.values(state=after)).rowcount != 1:  # type: ignore[attr-defined]
+        db.session.rollback()
+        raise NothingRuns(account_id)
+    db.session.commit()
+    subscription = running(account_id)
+    assert subscription is not None
+    return subscription
+
+
+def _running(*conditions: sa.ColumnElement[bool]) -> list[sa.Row[str, str, str, dt.datetime, str, str]]:
     """Plain rows, read to the end: each is then changed in a transaction of its own."""
     query = (
-        sa.select(Subscription.id, Subscription.account_id, Subscription.ends_at, Plan.name_ar, Plan.name_en)
+        sa.select(
+            Subscription.id, Subscription.account_id, Subscription.state, Subscription.ends_at, Plan.name_ar,
+            Plan.name_en,
+        )
         .join(Plan, Plan.id == Subscription.plan_id)
         .where(Subscription.state.in_(RUNNING), *conditions)
         .order_by(Subscription.ends_at)
-    )
+    )  # fmt: skip
     rows = list(db.session.execute(query))
     db.session.rollback()
     return rows
@@ -137,3 +234,9 @@ def _running(*conditions: sa.ColumnElement[bool]) -> list[sa.Row[str, str, dt.da
 def _end(subscription: Subscription, now: dt.datetime) -> None:
     subscription.state, subscription.running_of, subscription.ended_at = "ended", None, now
     db.session.flush()
+
+
+__all__ = [
+    "FREE_PLAN", "NoSuchPlan", "NothingRuns", "Terms", "activate", "cancel", "end_due", "give", "grace_ends", "lock",
+    "reactivate", "remind", "running", "take_back", "terms",
+]  # fmt: skip

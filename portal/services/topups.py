@@ -25,7 +25,13 @@ def book(account_id: str, pack_id: str, *, reference: str, actor: str) -> Ledger
     credits = db.session.scalar(sa.select(Pack.credits).where(Pack.id == pack_id))
     if credits is None:
         raise NoSuchPack(pack_id)
+    entry = give(account_id, pack_id, credits, reference=reference, actor=actor)
+    db.session.commit()
+    return entry
+
+
+def give(account_id: str, pack_id: str, credits: int, *, reference: str, actor: str) -> LedgerEntry:
+    """A pack's credit (milli-credits) and its message, in the caller's transaction. Raises as `book`."""
     entry = ledger.credit(account_id, credits, kind="topup", reference=reference, actor=actor, meta={"pack": pack_id})
     notify(account_id, "topup_confirmed", entry.id, credits=credits, balance=entry.balance_after)
-    db.session.commit()
     return entry

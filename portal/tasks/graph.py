@@ -11,10 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from portal.extensions import db
-from portal.models import Account, Plan, User
+from portal.models import Account, Payment, Plan, Refund, User
 from portal.services import credit_alerts, events, summaries
 from portal.services.notifications import notify_staff
 from portal.services.notifications.kinds import KINDS
+from portal.services.payments import reasons
 from portal.services.runs import Graph, Run, Step
 
 
@@ -54,6 +55,24 @@ def customer(run: Run) -> Mapping[str, Any]:
     return {"name": owner.name or owner.email, "email": owner.email, "plan": names}
 
 
+def payment(run: Run) -> Mapping[str, Any]:
+    """A payment that is held, for people."""
+    row = db.session.get_one(Payment, run.facts["payment"])
+    return {"amount": row.amount_fils, "email": _owner(row.account_id), "reason": reasons.words(run.facts["reason"])}
+
+
+def refund(run: Run) -> Mapping[str, Any]:
+    """A refund that was not made, for people."""
+    row = db.session.get_one(Refund, run.facts["refund"])
+    told = {"payment": row.payment_id, "amount": row.amount_fils, "email": _owner(row.account_id)}
+    return told | {"error": row.error or row.state}
+
+
+def _owner(account_id: str) -> str:
+    query = sa.select(User.email).join(Account, Account.owner_id == User.id).where(Account.id == account_id)
+    return db.session.execute(query).scalar_one()
+
+
 def figures(run: Run) -> Mapping[str, Any]:
     """The day, counted."""
     return summaries.of_day(dt.date.fromisoformat(run.facts["day"]))._asdict()
@@ -80,6 +99,14 @@ GRAPH: Graph = {
     events.ENTERPRISE_CUSTOMER: (
         Step("customer", customer),
         Step("tell_staff", tell_staff, needs=("customer",)),
+    ),
+    events.PAYMENT_HELD: (
+        Step("payment", payment),
+        Step("tell_staff", tell_staff, needs=("payment",)),
+    ),
+    events.REFUND_FAILED: (
+        Step("refund", refund),
+        Step("tell_staff", tell_staff, needs=("refund",)),
     ),
     events.DAY_ENDED: (
         Step("figures", figures),

@@ -19,7 +19,7 @@ from portal import clock, queue
 from portal.config import Settings
 from portal.services import timetable
 from portal.services.timetable import Daily, Every, Job
-from portal.tasks import chores, events, gateway, notifications, routing, subscriptions
+from portal.tasks import chores, events, gateway, notifications, payments, routing, subscriptions
 
 log = logging.getLogger("portal.schedule")
 POLL_SECONDS = 5
@@ -31,9 +31,12 @@ TIMETABLE = (
     Job("settle abandoned requests", Every(15), gateway.sweep_abandoned),
     Job("hand over events", Every(15), events.sweep_events),
     Job("hand over messages", Every(15), notifications.sweep_deliveries),
+    Job("ask about payments", Every(15), payments.ask_due),
     Job("probe providers", Every(60), routing.probe_providers),
     Job("check WhatsApp", Every(300), notifications.check_whatsapp),
+    Job("renew subscriptions", Every(300), payments.renew),
     Job("end subscriptions", Every(300), subscriptions.end_subscriptions),
+    Job("read missed webhooks", Every(600), payments.read_missed_webhooks),
     Job("clear away", Daily(4, 30), chores.clear_away),
     Job("daily summary", Daily(8, 0, late=dt.timedelta(hours=12)), chores.sum_up_yesterday),
     Job("remind of expiry", Daily(9, 0), subscriptions.remind_of_expiry),

@@ -5,7 +5,6 @@ fault says whether trying again may help, and whether what was asked for may hav
 """
 
 import datetime as dt
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol
 
 KWD: Final = "KWD"
@@ -164,7 +163,7 @@ class PaymentProvider(Protocol):
         ...
 
     def status(self, *, invoice: str = "", reference: str = "") -> Status:
-        """What is known of an invoice, by its id, else by our reference. Raises PaymentsError(unknown=True) for none."""
+        """What is known of an invoice, by its id, else by our reference. For none: PaymentsError with `unknown`."""
         ...
 
     def refund(self, invoice: str, amount_fils: int, reference: str, comment: str) -> Refunded:

@@ -5,6 +5,19 @@ the gateway; `check` proves the whole. Knows no customer, no plan and no request
 """
 
 from portal.services.ledger.check import Fault, check
-from portal.services.ledger.entries import AlreadyBooked, NotCovered, adjust, credit, open_wallet, statement
+from portal.services.ledger.entries import (
+    AlreadyBooked,
+    NotCovered,
+    adjust,
+    credit,
+    open_wallet,
+    release,
+    set_aside,
+    statement,
+    take_aside,
+)
 
-__all__ = ["AlreadyBooked", "Fault", "NotCovered", "adjust", "check", "credit", "open_wallet", "statement"]
+__all__ = [
+    "AlreadyBooked", "Fault", "NotCovered", "adjust", "check", "credit", "open_wallet", "release", "set_aside",
+    "statement", "take_aside",
+]  # fmt: skip

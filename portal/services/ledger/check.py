@@ -19,9 +19,10 @@ INVARIANTS: tuple[tuple[str, str], ...] = (
     ),
     (
         "held is the sum of the open holds",
-        "SELECT w.account_id, w.held AS found, COALESCE(SUM(u.hold), 0) AS expected FROM wallets w "
-        "LEFT JOIN usage_records u ON u.account_id = w.account_id AND u.state = 'open' GROUP BY w.account_id, w.held "
-        "HAVING w.held <> COALESCE(SUM(u.hold), 0)",
+        "SELECT w.account_id, w.held AS found, COALESCE(SUM(h.hold), 0) AS expected FROM wallets w LEFT JOIN ("
+        "SELECT account_id, hold FROM usage_records WHERE state = 'open' "
+        "UNION ALL SELECT account_id, credits FROM refunds WHERE open_of IS NOT NULL"
+        ") h ON h.account_id = w.account_id GROUP BY w.account_id, w.held HAVING w.held <> COALESCE(SUM(h.hold), 0)",
     ),
     (
         "nothing is below zero",
@@ -56,12 +57,38 @@ INVARIANTS: tuple[tuple[str, str], ...] = (
         "no charge is above its hold",
         "SELECT account_id, cost AS found, hold AS expected FROM usage_records WHERE cost > hold OR cost < 0",
     ),
+    (
+        "each paid payment is in the ledger once, for its credit",
+        "SELECT p.account_id, COALESCE(SUM(e.amount), 0) AS found, CASE WHEN p.state = 'paid' THEN p.credits ELSE 0 END AS expected "
+        "FROM payments p LEFT JOIN ledger_entries e ON e.reference = p.id AND e.account_id = p.account_id "
+        "AND e.kind IN ('topup', 'subscription') GROUP BY p.id, p.account_id, p.state, p.credits "
+        "HAVING COALESCE(SUM(e.amount), 0) <> CASE WHEN p.state = 'paid' THEN p.credits ELSE 0 END",
+    ),
+    (
+        "each refund that was made is in the ledger once, for its credit",
+        "SELECT r.account_id, COALESCE(SUM(e.amount), 0) AS found, CASE WHEN r.state = 'done' THEN -r.credits ELSE 0 END AS expected "
+        "FROM refunds r LEFT JOIN ledger_entries e ON e.reference = r.id AND e.account_id = r.account_id AND e.kind = 'refund' "
+        "GROUP BY r.id, r.account_id, r.state, r.credits "
+        "HAVING COALESCE(SUM(e.amount), 0) <> CASE WHEN r.state = 'done' THEN -r.credits ELSE 0 END",
+    ),
+    (
+        "a payment has given back what its refunds say",
+        "SELECT p.account_id, p.refunded_fils AS found, COALESCE(SUM(r.amount_fils), 0) AS expected FROM payments p "
+        "LEFT JOIN refunds r ON r.payment_id = p.id AND r.state IN ('waiting', 'filed', 'done') "
+        "GROUP BY p.id, p.account_id, p.refunded_fils HAVING p.refunded_fils <> COALESCE(SUM(r.amount_fils), 0)",
+    ),
+    (
+        "papers are numbered without a gap",
+        "SELECT s.name AS account_id, s.latest AS found, COUNT(p.id) AS expected FROM paper_series s "
+        "LEFT JOIN papers p ON p.series = s.name GROUP BY s.name, s.latest "
+        "HAVING s.latest <> COUNT(p.id) OR s.latest <> COALESCE(MAX(p.place), 0)",
+    ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A broken invariant at one account, in milli-credits (or entry numbers)."""
+    """A broken invariant at one account (or series of papers), in milli-credits, fils or numbers of entries."""
 
     invariant: str
     account_id: str

@@ -61,6 +61,25 @@ def adjust(account_id: str, amount: int, *, reference: str, actor: str, reason: 
     return _book(account_id, amount, "adjustment", reference, actor, {"reason": reason.strip()})
 
 
+def set_aside(account_id: str, amount: int) -> None:
+    """Hold milli-credits that may be taken later, so that nobody spends them meanwhile. Raises NotCovered."""
+    _hold(account_id, amount)
+
+
+def release(account_id: str, amount: int) -> None:
+    """Give back what was set aside, in milli-credits. The caller knows by a row of its own that it still is."""
+    _hold(account_id, -amount)
+
+
+def take_aside(
+    account_id: str, amount: int, *, kind: str, reference: str, actor: str, meta: dict[str, Any] | None = None
+) -> LedgerEntry:
+    """Take what was set aside for good. amount: milli-credits, above zero. Raises AlreadyBooked; ValueError."""
+    if amount <= 0:
+        raise ValueError("what is taken is more than nothing")
+    return _book(account_id, -amount, kind, reference, actor, meta, held=amount)
+
+
 def statement(account_id: str, *, before_seq: int | None = None, limit: int = 50) -> Sequence[LedgerEntry]:
     """A page of the account's entries, newest first. before_seq: where the page before it ended."""
     query = (
@@ -72,12 +91,18 @@ def statement(account_id: str, *, before_seq: int | None = None, limit: int = 50
 
 
 def _book(
-    account_id: str, amount: int, kind: str, reference: str, actor: str, meta: dict[str, Any] | None
+    account_id: str,
+    amount: int,
+    kind: str,
+    reference: str,
+    actor: str,
+    meta: dict[str, Any] | None,
+    held: int = 0,
 ) -> LedgerEntry:
     now: dt.datetime = utcnow()
     try:
         with db.session.begin_nested():
-            after, seq = _move(account_id, amount)
+            after, seq = _move(account_id, amount, held)
             entry = LedgerEntry(
                 account_id=account_id,
                 seq=seq,
@@ -104,18 +129,29 @@ def _is_booked(kind: str, reference: str) -> bool:
     return db.session.scalar(entry) is not None
 
 
-def _move(account_id: str, amount: int) -> tuple[int, int]:
-    values: dict[str, Any] = {"balance": Wallet.balance + amount, "seq": Wallet.seq + 1}
+def _hold(account_id: str, amount: int) -> None:
+    if not amount:
+        return
+    enough = Wallet.balance - Wallet.held >= amount if amount > 0 else Wallet.held >= -amount
+    held = sa.update(Wallet).where(Wallet.account_id == account_id, enough).values(held=Wallet.held + amount)
+    if db.session.execute(held, execution_options={"synchronize_session": False}).rowcount != 1:  # type: ignore[attr-defined]
+        raise NotCovered(account_id)
+
+
+def _move(account_id: str, amount: int, held: int) -> tuple[int, int]:
+    """held: how much of what is taken was set aside before."""
+    values: dict[str, Any] = {"held": Wallet.held - held} if held else {}
+    values |= {"balance": Wallet.balance + amount, "seq": Wallet.seq + 1}
     if amount > 0:
         values["total"] = Wallet.balance + amount
         values["credited_seq"] = Wallet.seq + 1
     update = (
         sa.update(Wallet)
-        .where(Wallet.account_id == account_id, Wallet.balance - Wallet.held + amount >= 0)
+        .where(Wallet.account_id == account_id, Wallet.balance - Wallet.held + amount + held >= 0, Wallet.held >= held)
         .ordered_values(
             *(
                 (getattr(Wallet, name), values[name])
-                for name in ("total", "credited_seq", "balance", "seq")
+                for name in ("total", "credited_seq", "balance", "held", "seq")
                 if name in values
             )
         )

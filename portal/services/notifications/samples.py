@@ -20,7 +20,7 @@ FACTS: Final[dict[str, dict[str, Any]]] = {
     "key_created": {"label": "my-app (test)", "prefix": "rsk_Ab3dE6gH"},
     "payment_failed": {"amount": 5_000, "reason": {"ar": "لم يوافق البنك على العملية", "en": "The bank declined it"}},
     "refund_made": {"amount": 5_000, "credits": 15_000_000, "balance": 12_500},
-    "invoice_ready": {"number": "INV-2026-000123", "amount": 15_000},
+    "invoice_ready": {"number": "R-2026-000123", "amount": 15_000},
     "member_invited": {"account": "Nakhla Trading Co.", "inviter": "ليلى"},
     "member_removed": {"account": "Nakhla Trading Co."},
     "credit_adjusted": {"credits": 500_000, "balance": 1_250_000, "reason": "تعويض عن انقطاع الخدمة"},
@@ -31,6 +31,14 @@ FACTS: Final[dict[str, dict[str, Any]]] = {
     "address_banned": {"address": "203.0.113.9", "jail": "llm-portal", "failures": 6},
     "enterprise_customer": {
         "name": "Omar Saleh", "email": "omar@example.com", "plan": {"ar": "مؤسسات", "en": "Enterprise"},
+    },
+    "payment_held": {
+        "payment": "0190f3c2a4b17c3e9d52f61a7b8c9d0e", "amount": 15_000, "email": "layla@example.com",
+        "reason": {"ar": "المبلغ المدفوع غير المبلغ المطلوب", "en": "another amount was paid than was asked for"},
+    },
+    "refund_failed": {
+        "payment": "0190f3c2a4b17c3e9d52f61a7b8c9d0e", "amount": 15_000, "email": "layla@example.com",
+        "error": "the provider did not carry it out",
     },
     "provider_down": {"provider": "ollama-1", "reason": "connection refused"},
     "provider_up": {"provider": "ollama-1", "seconds": 754},

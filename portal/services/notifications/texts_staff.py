@@ -90,6 +90,50 @@ The customer's details:
 {link}""",
         ),
     },
+    "payment_held": {
+        "ar": Wording(
+            "وصلت دفعة تنتظر قراركم",
+            """\
+العملية: {payment}
+المبلغ: {amount}
+العميل: {email}
+السبب: {reason}
+لم يُضف شيء إلى رصيد العميل بعد. أضيفوها بعد التحقق، أو ردّوا المبلغ:
+{link}""",
+        ),
+        "en": Wording(
+            "A payment came that waits for your decision",
+            """\
+Payment: {payment}
+Amount: {amount}
+Customer: {email}
+Why: {reason}
+Nothing was credited yet. Let it count once you have checked it, or give the money back:
+{link}""",
+        ),
+    },
+    "refund_failed": {
+        "ar": Wording(
+            "لم يُردّ مبلغ إلى عميل",
+            """\
+العملية: {payment}
+المبلغ: {amount}
+العميل: {email}
+السبب: {error}
+عادت الوحدات التي كانت محجوزة لهذا الرد إلى رصيد العميل. للمراجعة أو لإعادة المحاولة:
+{link}""",
+        ),
+        "en": Wording(
+            "A refund was not made",
+            """\
+Payment: {payment}
+Amount: {amount}
+Customer: {email}
+Why: {error}
+The credits that were held for it are the customer's again. To look, or to try once more:
+{link}""",
+        ),
+    },
     "provider_down": {
         "ar": Wording(
             "تعطّل مزوّد",

@@ -1,0 +1,233 @@
+"""The one room that the return page, the webhook and the sweep all reach: ask the provider, judge, and count it once.
+
+Nobody's word is taken but the provider's, asked by our own invoice. The asking happens outside any transaction; what
+follows from it is one transaction, behind the wallet's lock: the payment's state, its trail, the credit, the plan, the
+receipt and the messages. Whoever is second finds that it is done.
+"""
+
+import datetime as dt
+import logging
+from typing import Any
+
+import sqlalchemy as sa
+
+from portal import clock, database
+from portal.extensions import db
+from portal.freshness import changing
+from portal.models import Account, Payment, PaymentEvent, User, Wallet
+from portal.providers.payments import PaymentsError, Status
+from portal.services import cards, events, papers, subscriptions, topups
+from portal.services.notifications import notify
+from portal.services.payments import merchant, reasons
+from portal.services.payments.schedule import next_ask
+from portal.services.payments.transitions import UNDECIDED, before
+from portal.services.payments.verdict import Verdict, judge, trail
+
+log = logging.getLogger("portal.payments")
+PAUSE = dt.timedelta(seconds=2)
+"""Between one question about a payment and the next, whoever asks: a page that polls is no reason to ask."""
+WAIT = dt.timedelta(seconds=20)
+"""Until it is asked again after it was not its turn."""
+UNKNOWN_AFTER = dt.timedelta(minutes=5)
+"""What the provider does not know by then was never made there."""
+
+
+class NoSuchPayment(LookupError):
+    """There is no payment with this id."""
+
+
+def confirm(payment_id: str, *, source: str, tried: str = "", patient: bool = False) -> str:
+    """Find out what became of a payment and do what follows. Returns its state. Commits; safe to call by many at once.
+
+    source: who asks: `return`, `webhook`, `sweep`, `console`, `user:<id>`. tried: the provider's payment id that a
+    browser came back with, a hint of which attempt to tell of. patient: nobody waits for the answer.
+    Raises NoSuchPayment; a provider that can't be asked is no error: it is asked again in time.
+    """
+    database.reading.set(False)  # the return page is a GET, and writes
+    payment = read(payment_id)
+    if payment.state not in UNDECIDED or not merchant.is_open() or not _claim(payment):
+        return payment.state
+    if not merchant.may_ask():
+        _put_off(payment, WAIT)
+        return payment.state
+    db.session.rollback()  # nothing stays open while the provider is asked
+    try:
+        provider = merchant.provider(patient=patient)
+        wanted = {"invoice": payment.invoice} if payment.invoice else {"reference": payment.id}
+        status = provider.status(**wanted)
+    except PaymentsError as fault:
+        return _unanswered(payment, fault, source)
+    return settle(payment.id, status, source=source, tried=tried)
+
+
+def settle(payment_id: str, status: Status, *, source: str, tried: str = "", overrule: bool = False) -> str:
+    """Do what follows from what the provider says. Returns the payment's state. Commits.
+
+    overrule: staff let a held payment count: neither what does not match nor a suspended account holds it any more.
+    """
+    payment = read(payment_id)
+    if not payment.invoice and status.reference == payment.id:
+        payment = _adopt(payment, status.invoice)
+    verdict = judge(payment, status, clock.utcnow(), tried)
+    if overrule and verdict.state == "held":
+        verdict = Verdict("paid", "", verdict.attempt)
+    if verdict.state in ("paid", "held"):
+        return _count(payment, verdict, status, source, overrule)
+    return _note_unpaid(payment, verdict, status, source)
+
+
+def read(payment_id: str) -> Payment:
+    """The payment as it stands, detached: no transaction is left open. Raises NoSuchPayment."""
+    db.session.rollback()
+    payment = db.session.get(Payment, payment_id, populate_existing=True)
+    if payment is None:
+        raise NoSuchPayment(payment_id)
+    db.session.expunge(payment)
+    db.session.rollback()
+    return payment
+
+
+def _claim(payment: Payment) -> bool:
+    """Take the turn to ask. Who comes too soon leaves word: they may know more than the answer that is on its way."""
+    now = clock.utcnow()
+    mine = sa.update(Payment).where(
+        Payment.id == payment.id, sa.or_(Payment.asked_at.is_(None), Payment.asked_at <= now - PAUSE)
+    )
+    due = next_ask(payment.asks + 1, now, payment.expires_at)
+    with db.engine.begin() as connection:
+        taken = connection.execute(mine.values(asked_at=now, asks=Payment.asks + 1, due_at=due)).rowcount == 1
+    if not taken:
+        _put_off(payment, PAUSE)
+    return taken
+
+
+def _put_off(payment: Payment, wait: dt.timedelta) -> None:
+    with db.engine.begin() as connection:
+        later = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(UNDECIDED))
+        connection.execute(later.values(due_at=clock.utcnow() + wait))
+
+
+def _unanswered(payment: Payment, fault: PaymentsError, source: str) -> str:
+    now = clock.utcnow()
+    if fault.retry_after:
+        merchant.rest(fault.retry_after)
+    if fault.unknown:
+        never = payment.invoice is None and payment.created_at + UNKNOWN_AFTER < now
+        if never or now > payment.expires_at + PAUSE:
+            return _close(payment, "expired", source, {"why": fault.reason})
+    log.warning("payment unanswered", extra={"payment": payment.id, "source": source, "reason": fault.reason})
+    return payment.state
+
+
+def _adopt(payment: Payment, invoice: str) -> Payment:
+    """Note the invoice of a payment whose opening had lost the provider's answer."""
+    with db.engine.begin() as connection:
+        mine = sa.update(Payment).where(Payment.id == payment.id, Payment.invoice.is_(None))
+        connection.execute(mine.values(invoice=invoice))
+    return read(payment.id)
+
+
+def _count(payment: Payment, verdict: Verdict, status: Status, source: str, overrule: bool) -> str:
+    """The transaction of money that came: wallet, payment, account, subscription, numbers, in this order of locks."""
+    with changing(f"account:{payment.account_id}"):
+        try:
+            _lock_wallet(payment.account_id)
+            if verdict.state == "paid" and not overrule and _is_suspended(payment.account_id):
+                verdict = verdict._replace(state="held", reason="suspended")
+            if not _move(payment, verdict, status):
+                db.session.rollback()
+                return read(payment.id).state  # somebody was first
+            db.session.add(PaymentEvent(
+                payment_id=payment.id, what=verdict.state, source=source,
+                facts=trail(status) | ({"reason": verdict.reason} if verdict.reason else {}),
+            ))  # fmt: skip
+            if verdict.state == "paid":
+                _give(payment, verdict)
+            else:
+                events.record(db.session, events.PAYMENT_HELD, payment.id, payment=payment.id, reason=verdict.reason)
+            db.session.commit()
+        except BaseException:
+            db.session.rollback()
+            raise
+    told = {"payment": payment.id, "state": verdict.state, "source": source, "reason": verdict.reason}
+    log.info("money came", extra=told)
+    return verdict.state
+
+
+def _move(payment: Payment, verdict: Verdict, status: Status) -> bool:
+    """The state, by the table of transitions; of all who come at once, one."""
+    now, by = clock.utcnow(), verdict.attempt
+    values: dict[str, Any] = {"state": verdict.state, "reason": verdict.reason, "due_at": None}
+    if verdict.state == "paid":
+        values |= {"paid_at": now, "closed_at": now}
+    if by is not None:
+        number = by.card.number if by.card is not None else ""
+        values |= {"provider_payment": by.payment[:64], "gateway": by.method[:40], "card_number": number[:30]}
+    moved = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(before(verdict.state)))
+    options = {"synchronize_session": False}
+    return bool(db.session.execute(moved.values(**values), execution_options=options).rowcount == 1)  # type: ignore[attr-defined]
+
+
+def _give(payment: Payment, verdict: Verdict) -> None:
+    """What was paid for, with its receipt and its messages."""
+    row = db.session.get_one(Payment, payment.id, populate_existing=True)
+    actor = f"payment:{row.id}"
+    if row.kind == "plan":
+        subscriptions.lock(row.account_id)
+        length = dt.timedelta(days=row.period_days)
+        given, time = subscriptions.give(
+            row.account_id, row.item, length, row.credits, reference=row.id, actor=actor
+        )  # fmt: skip
+        row.subscription_id, row.seconds_given = given.id, int(time.total_seconds())
+        if row.keeps_card and verdict.attempt is not None and verdict.attempt.card is not None:
+            given.card_id = cards.keep(row.account_id, verdict.attempt.card) or given.card_id
+    else:
+        topups.give(row.account_id, row.item, row.credits, reference=row.id, actor=actor)
+    db.session.flush()
+    paper = papers.receipt(row)
+    link = f"/billing/payments/{row.id}/receipt"
+    notify(row.account_id, "invoice_ready", row.id, number=paper.number, amount=row.amount_fils, link=link)
+
+
+def _note_unpaid(payment: Payment, verdict: Verdict, status: Status, source: str) -> str:
+    """It is not paid: say what is new about that, and nothing else."""
+    if verdict.state in ("expired", "cancelled"):
+        return _close(payment, verdict.state, source, trail(status))
+    news = (verdict.state, verdict.reason) != (payment.state, payment.reason)
+    if not news or verdict.state not in ("pending", "failed"):
+        return payment.state
+    moved = sa.update(Payment).where(
+        Payment.id == payment.id, Payment.state.in_({*before(verdict.state), verdict.state} - {"paid", "held"})
+    )
+    values: dict[str, Any] = {"state": verdict.state, "reason": verdict.reason}
+    if db.session.execute(moved.values(**values), execution_options={"synchronize_session": False}).rowcount != 1:  # type: ignore[attr-defined]
+        db.session.rollback()
+        return read(payment.id).state
+    db.session.add(PaymentEvent(payment_id=payment.id, what=verdict.state, source=source, facts=trail(status)))
+    if verdict.state == "failed":
+        words = reasons.words(verdict.reason)
+        notify(payment.account_id, "payment_failed", payment.id, amount=payment.amount_fils, reason=words)
+    db.session.commit()
+    return verdict.state
+
+
+def _close(payment: Payment, state: str, source: str, facts: dict[str, Any]) -> str:
+    """Over without money. What was tried in vain keeps its reason."""
+    closed = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(before(state)))
+    values = {"state": state, "due_at": None, "closed_at": clock.utcnow()}
+    if db.session.execute(closed.values(**values), execution_options={"synchronize_session": False}).rowcount != 1:  # type: ignore[attr-defined]
+        db.session.rollback()
+        return read(payment.id).state
+    db.session.add(PaymentEvent(payment_id=payment.id, what=state, source=source, facts=facts))
+    db.session.commit()
+    return state
+
+
+def _lock_wallet(account_id: str) -> None:
+    db.session.scalar(sa.select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update())
+
+
+def _is_suspended(account_id: str) -> bool:
+    query = sa.select(Account.suspended_at, User.suspended_at).join(User, User.id == Account.owner_id)
+    row = db.session.execute(query.where(Account.id == account_id)).one_or_none()
+    return row is None or row[0] is not None or row[1] is not None
