@@ -1,0 +1,1 @@
+"""Papers: numbers under a crowd, what stands on them for ever, statements to the last milli-credit, PDF, CSV."""
