@@ -10,7 +10,7 @@ from portal.providers.payments.myfatoorah import MyFatoorah
 from portal.providers.payments.orders import execute_payment, mobile_of, name_of
 from tests.payments.provider import KEY, ORDER, REFERENCE, fault_of, providing, success
 
-OPENED = {"InvoiceId": 7000001, "IsDirectPayment": False, "PaymentURL": "https://demo.MyFatoorah.com/En/KWT/x?k=1",
+OPENED: dict[str, Any] = {"InvoiceId": 7000001, "IsDirectPayment": False, "PaymentURL": "https://demo.MyFatoorah.com/En/KWT/x?k=1",
           "CustomerReference": REFERENCE, "RecurringId": ""}  # fmt: skip
 NOON = dt.datetime(2026, 11, 21, 9, 0, tzinfo=dt.UTC)
 

@@ -66,7 +66,7 @@ class MyFatoorah:
 
     def open(self, order: Order) -> Opened:
         """Make an invoice. Raises PaymentsError; ValueError for an amount that is no positive multiple of 10 fils."""
-        asked = Asked("ExecutePayment", acts=True, hidden=(order.name, order.email, order.phone))
+        asked = Asked("ExecutePayment", acts=True, hidden=_payer(order))
         told = self._call(asked, orders.execute_payment(order))
         opened = Opened(wire.identity(wire.member(told, "InvoiceId")), wire.text(wire.member(told, "PaymentURL"), 4000))
         if not opened.invoice or urlsplit(_or_empty(opened.url)).scheme not in ("http", "https"):
@@ -136,10 +136,12 @@ class MyFatoorah:
         """The webhooks of payments and refunds between two instants: (those of the page, from 1; another follows)."""
         asked = Asked("GetWebhooks")
         # No EventType: V1 and V2 name theirs differently, and which of the two is set is the account's business.
-        listed = wire.member(self._call(asked, {"Start": _utc(since), "End": _utc(until), "Page": page}), "Items")
+        told = self._call(asked, {"Start": _utc(since), "End": _utc(until), "Page": page})
+        listed, pages = wire.member(told, "Items"), wire.identity(wire.member(told, "Pagination", "TotalPages"))
         if not isinstance(listed, list):
             raise answers.unreadable(asked, "list of webhooks")
-        return signatures.notices(listed), len(listed) >= PAGE
+        further = len(listed) >= PAGE or (pages.isdigit() and page < int(pages[:9]))
+        return signatures.notices(listed), bool(listed) and further
 
     def forget(self, token: str) -> None:
         """Forget a kept card. Raises PaymentsError."""
@@ -220,6 +222,11 @@ def _or_empty(url: str) -> str:
         return url if re.fullmatch(r"[!-\[\]-~]+", url) and urlsplit(url).hostname else ""
     except ValueError:
         return ""
+
+
+def _payer(order: Order) -> tuple[str, ...]:
+    """What tells who pays, as we have it and as it was sent."""
+    return order.name, orders.name_of(order.name), order.email, order.phone
 
 
 def _sendable(body: dict[str, Any]) -> bytes:

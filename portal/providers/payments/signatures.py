@@ -80,7 +80,8 @@ def sign(message: str, secret: str) -> str:
 def notices(items: Any) -> tuple[Notice, ...]:
     """What GetWebhooks lists, of payments and refunds alone. Unsigned: it came over the API, with our key.
 
-    A key is the same as that of the webhook itself. An item that names nothing is left out, with a line in the log.
+    items: as `wire.parsed` reads them, numbers as text. A key is the same as that of the webhook itself. An item that
+    names nothing is left out, with a line in the log.
     """
     found = []
     for item in wire.objects(items):
@@ -99,7 +100,7 @@ def notices(items: Any) -> tuple[Notice, ...]:
             data = {}
         reference, second = wire.identity(item.get("WebhookReference")), _has_parts(data)
         try:
-            key = reference if reference and second else _key(event, _first(event, data))
+            key = reference if reference and second else _key(event, (_second if second else _first)(event, data))
         except BadSignature:
             key = reference
         notice = _notice(event, data, key, second=second)
