@@ -45,7 +45,7 @@ def test_a_crowd_that_half_fails_leaves_no_gap(books: Books) -> None:
                 issued.append(paper.number)
         return issued
 
-    told: list[Any] = Threads(*(lambda n=n: confirm(n) for n in range(CROWD))).wait(90)  # type: ignore[misc]
+    told: list[Any] = Threads(*(lambda n=n: confirm(n) for n in range(CROWD))).wait(90)
     assert [e for e in told if isinstance(e, BaseException)] == []
     year = clock.kuwait_day().year
     count = sum(map(len, told))
