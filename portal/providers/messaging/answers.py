@@ -4,17 +4,14 @@ The carrier's words are never our reason: they can hold the key, the number, or 
 log, cleaned. `resayil.py` asks, this file reads.
 """
 
-import datetime as dt
-import email.utils
 import logging
 import re
-import ssl
 from typing import Any
 
 import requests
 import urllib3
 
-from portal import clock
+from portal.providers import calling
 from portal.providers.messaging import MessagingError
 
 log = logging.getLogger("portal.messaging")
@@ -59,12 +56,9 @@ def fault(status: int, told: Any, retry_after: str | None = None) -> MessagingEr
 
 def broken(error: Exception, status: int) -> MessagingError:
     """A call that came to no whole answer. status: of its head, 0 where there was none yet."""
-    if isinstance(error, requests.ConnectTimeout):
+    if calling.unreachable(error):
         return MessagingError("the carrier can't be reached", unreachable=True)
-    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
-    if isinstance(getattr(cause, "reason", None), urllib3.exceptions.NewConnectionError):
-        return MessagingError("the carrier can't be reached", unreachable=True)
-    if _mistrusted(error):
+    if calling.mistrusted(error):
         return MessagingError("the carrier's certificate is not trusted")
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
         return MessagingError("RESAYIL_API_URL is no address")
@@ -109,29 +103,7 @@ def _about(told: Any) -> set[str]:
     return {word for word in words if isinstance(word, str) and _IDENTIFIER.fullmatch(word)}
 
 
-def _mistrusted(error: BaseException | None) -> bool:
-    """Whether a certificate was refused: before anything was sent. Other faults of TLS can come in the middle."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        reason = getattr(error.args[0], "reason", None) if error.args else None
-        if any(isinstance(one, ssl.SSLCertVerificationError) for one in (error, reason, *error.args)):
-            return True
-        error = reason if isinstance(reason, BaseException) else error.__cause__ or error.__context__
-    return False
-
-
 def _seconds(header: str | None) -> int | None:
     """A Retry-After, in seconds or as a date, within reason; None for none and for nonsense."""
-    if header is None:
-        return None
-    text = header.strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        wait = int(text)
-    else:
-        try:
-            at = email.utils.parsedate_to_datetime(text)
-        except (ValueError, TypeError):
-            return None
-        wait = round(((at if at.tzinfo else at.replace(tzinfo=dt.UTC)) - clock.utcnow()).total_seconds())
-    return max(LEAST_WAIT, min(wait, LONGEST_WAIT))
+    wait = calling.seconds(header)
+    return None if wait is None else max(LEAST_WAIT, min(wait, LONGEST_WAIT))

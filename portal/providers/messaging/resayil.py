@@ -18,8 +18,8 @@ import requests
 import urllib3
 
 from portal import clock
+from portal.providers import calling
 from portal.providers.messaging import MessagingError, Sent, answers
-from portal.providers.trust import SystemTrust
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 15.0
@@ -180,18 +180,14 @@ class Resayil:
                 stream=True,
             ) as answer:
                 status = answer.status_code
-                return _Answer(status, _read(answer, until), answer.headers.get("Retry-After"))
+                came = calling.read(answer, until, LARGEST_ANSWER)
+                return _Answer(status, came, answer.headers.get("Retry-After"))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise answers.broken(error, status) from error
 
     def _new_session(self) -> requests.Session:
-        session = requests.Session()
-        # Else a .netrc would add a password of its own, and a proxy of the shell's would be told of the key.
-        session.trust_env = False
-        session.mount("https://", SystemTrust())
         # Bytes: a key with a letter beyond Latin-1 is an answer of the carrier's then, not a crash here.
-        session.headers.update({"Token": self._key.encode(), "User-Agent": "llm-portal", "Accept-Encoding": "identity"})
-        return session
+        return calling.session({"Token": self._key.encode()})
 
 
 class _Answer(NamedTuple):
@@ -227,18 +223,6 @@ def _base(url: str) -> str:
     parts = urlsplit(url.strip())
     path = parts.path.rstrip("/").removesuffix("/messages").rstrip("/")
     return urlunsplit((parts.scheme, parts.netloc, path if re.search(r"/v[0-9]+$", path) else path + "/v1", "", ""))
-
-
-def _read(answer: requests.Response, until: float) -> bytes:
-    read = b""
-    # Not iter_content: it waits for a piece to be full, and a server that drips would never let go of us.
-    while piece := answer.raw.read1(65536):
-        read += piece
-        if time.monotonic() > until:
-            raise requests.ReadTimeout
-        if len(read) > LARGEST_ANSWER:
-            raise requests.RequestException
-    return read
 
 
 def _id(told: dict[str, Any]) -> str:
