@@ -89,9 +89,11 @@ def open_invoice(payment: Payment, order: Order) -> Opened:
             _give_up(payment_id, fault.reason)
         raise (PaymentRefused if fault.permanent else PaymentServiceAway) from fault
     noted = sa.update(Payment).where(Payment.id == payment_id, Payment.state == "opening")
-    db.session.execute(noted.values(state="pending", invoice=opened.invoice, url=opened.url))
+    noted = noted.values(state="pending", invoice=opened.invoice, url=opened.url)
+    db.session.execute(noted, execution_options={"synchronize_session": False})
     _note(payment_id, "pending", "checkout", invoice=opened.invoice)
     db.session.commit()
+    db.session.refresh(payment)
     return opened
 
 
