@@ -67,8 +67,8 @@ def tax(amount_fils: int, percent: int) -> dict[str, int] | None:
 def _parties(payment: Payment, at: dt.datetime) -> Content:
     return {
         "issued_at": at.isoformat(),
-        "seller": _seller(),
-        "buyer": _buyer(payment.account_id),
+        "seller": seller(),
+        "buyer": buyer(payment.account_id),
         "currency": payment.currency,
         "payment": {
             "id": payment.id,
@@ -82,7 +82,8 @@ def _parties(payment: Payment, at: dt.datetime) -> Content:
     }
 
 
-def _seller() -> Content:
+def seller() -> Content:
+    """Who sells, as the settings have it now."""
     told = tunables.texts()
     return {
         "name": {"ar": told["seller_name_ar"] or PORTAL, "en": told["seller_name_en"] or PORTAL},
@@ -94,7 +95,8 @@ def _seller() -> Content:
     }
 
 
-def _buyer(account_id: str) -> Content:
+def buyer(account_id: str) -> Content:
+    """Who buys, as the account is called now."""
     query = sa.select(Account.name, User.name, User.email).join(User, User.id == Account.owner_id)
     account, person, email = db.session.execute(query.where(Account.id == account_id)).one()
     return {"account": account_id, "name": account or person, "email": email}
