@@ -70,7 +70,7 @@ def page(server: MyFatoorah) -> str:
         "here. Nothing leaves this machine and no money moves.</p>"
     )
     waiting = sum(refund.status == REFUND_PENDING for refund in book.refunds.values())
-    count = f"{len(book.invoices)} in all, {waiting} refunds to decide"
+    count = f"{len(book.invoices)} in all, refunds to decide: {waiting}"
     heard = "" if server.webhook else '<p class="note">No webhook address is set: the portal hears of nothing.</p>'
     return (
         f'<main class="wide"><div class="top"><h1>MyFatoorah: invoices</h1>'
@@ -88,7 +88,7 @@ def _invoice(server: MyFatoorah, invoice: Invoice) -> str:
     )
     refunds = "".join(_refund(server, refund) for refund in server.book.refunds_of(invoice))
     pay = f'<a class="button" href="{escape(invoice.url)}">Payment page</a>' if _payable(state, invoice) else ""
-    cancel = '<button name="do" value="cancel">Cancel</button>' if invoice.status == PENDING else ""
+    cancel = '<button name="do" value="cancel">Cancel the invoice</button>' if invoice.status == PENDING else ""
     told = [one for one in server.webhooks.log if one.invoice is invoice]
     name = escape(invoice.text("CustomerName") or "Anonymous")
     posted = f"{len(told)} events, last: {told[-1].status}" if told else "nothing told yet"
