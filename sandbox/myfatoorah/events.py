@@ -21,7 +21,6 @@ V2_NAMES = {
     5: "RECURRING_UPDATES", 6: "DISPUTE_STATUS_CHANGED", 7: "SUPPLIER_UPDATE_REQUEST_CHANGED",
 }  # fmt: skip
 """As GetWebhooks knows them: 3 and 4 are misspelt there, and nowhere else."""
-PAYMENT_STATES, REFUND_STATES = ("SUCCESS", "FAILED", "CANCELED", "AUTHORIZE"), ("REFUNDED", "CANCELED")
 _V1_NULLS = (
     "CustomerReference", "CustomerName", "CustomerMobile", "CustomerEmail", "UserDefinedField", "ReferenceId",
     "TrackId", "AuthorizationId",
