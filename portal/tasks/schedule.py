@@ -36,7 +36,7 @@ TIMETABLE = (
     Job("check WhatsApp", Every(300), notifications.check_whatsapp),
     Job("renew subscriptions", Every(300), payments.renew),
     Job("end subscriptions", Every(300), subscriptions.end_subscriptions),
-    Job("read missed webhooks", Every(600), payments.read_missed_webhooks),
+    Job("read missed webhooks", Every(300), payments.read_missed_webhooks),
     Job("clear away", Daily(4, 30), chores.clear_away),
     Job("daily summary", Daily(8, 0, late=dt.timedelta(hours=12)), chores.sum_up_yesterday),
     Job("remind of expiry", Daily(9, 0), subscriptions.remind_of_expiry),
