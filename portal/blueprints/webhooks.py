@@ -1,7 +1,8 @@
-"""What other programs tell us: fail2ban of whom it shut out, the WhatsApp carrier of what became of a message.
+"""What other programs tell us: fail2ban of whom it shut out, the WhatsApp carrier of what became of a message, the
+payment provider of what to ask it about.
 
-Each has a token of its own, compared in constant time; a wrong one leaves a line that fail2ban counts. Whoever calls
-may call twice, so every rule behind these doors is safe to repeat.
+Each has a secret of its own, compared in constant time; a wrong token leaves a line that fail2ban counts, a wrong
+signature does not. Whoever calls may call twice, so every rule behind these doors is safe to repeat.
 """
 
 import datetime as dt
@@ -12,14 +13,16 @@ import re
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from portal.config import Settings
-from portal.errors import HookClosed, InvalidRequest, NotFound, WrongToken
-from portal.services import bans, sign_in
+from portal.errors import HookClosed, InvalidRequest, NotFound, PaymentsClosed, WrongToken
+from portal.services import bans, reconciliation, sign_in
 from portal.services.notifications import receipts
+from portal.services.payments import notices
 
 bp = Blueprint("webhooks", __name__)
 log = logging.getLogger("portal.webhooks")
 LARGEST_FORM = 16 * 1024
 SIGNATURE = "X-Wassenger-Signature"
+PAYMENT_SIGNATURE, PAYMENT_VERSION = "MyFatoorah-Signature", "MyFatoorah-Webhook-Version"
 
 
 @bp.post("/webhooks/fail2ban")
@@ -69,6 +72,28 @@ def resayil(token: str) -> Response:
         raise InvalidRequest(reason="the body must be a JSON object") from error
     if receipt is not None:
         receipts.note(receipt)
+    return jsonify({})
+
+
+@bp.post("/webhooks/myfatoorah")
+def myfatoorah() -> Response:
+    """Something happened to a payment or a refund: ask about it. `{}` whatever came of that, since what could not be
+    asked now is asked by the sweep; only where our own rows can't be reached (5xx) does a repetition help."""
+    settings: Settings = current_app.config["PORTAL"]
+    if not settings.myfatoorah_webhook_secret:
+        raise HookClosed
+    request.max_content_length = notices.LARGEST
+    notice = notices.read(
+        request.get_data(cache=False),
+        request.headers.get(PAYMENT_SIGNATURE, ""),
+        request.headers.get(PAYMENT_VERSION),
+        settings.myfatoorah_webhook_secret,
+    )
+    if notice is not None:
+        try:
+            reconciliation.hear(notice)
+        except PaymentsClosed:
+            log.error("a notice of the payment provider came, and there is no MYFATOORAH_API_KEY to ask with")
     return jsonify({})
 
 

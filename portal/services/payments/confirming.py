@@ -47,10 +47,11 @@ def confirm(payment_id: str, *, source: str, tried: str = "", patient: bool = Fa
     payment = read(payment_id)
     if payment.state not in UNDECIDED or not merchant.is_open() or not _claim(payment):
         return payment.state
-    if not merchant.may_ask():
+    may_ask = merchant.may_ask()
+    db.session.rollback()  # nothing stays open while the provider is asked, nor beside the line that puts it off
+    if not may_ask:
         _put_off(payment, WAIT)
         return payment.state
-    db.session.rollback()  # nothing stays open while the provider is asked
     try:
         provider = merchant.provider(patient=patient)
         wanted = {"invoice": payment.invoice} if payment.invoice else {"reference": payment.id}
