@@ -112,10 +112,10 @@ def _unanswered(payment: Payment, fault: PaymentsError, source: str) -> str:
     now = clock.utcnow()
     if fault.retry_after:
         merchant.rest(fault.retry_after)
-    if fault.unknown:
-        never = payment.invoice is None and payment.created_at + UNKNOWN_AFTER < now
-        if never or now > payment.expires_at + PAUSE:
-            return _close(payment, "expired", source, {"why": fault.reason})
+    # An invoice of ours that the provider does not know is another account's key, and no reason to forget the payment:
+    # it stays on the staff's list (`held.attention`).
+    if fault.unknown and payment.invoice is None and payment.created_at + UNKNOWN_AFTER < now:
+        return _close(payment, "expired", source, {"why": fault.reason})
     log.warning("payment unanswered", extra={"payment": payment.id, "source": source, "reason": fault.reason})
     return payment.state
 
