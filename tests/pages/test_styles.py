@@ -60,7 +60,7 @@ def test_the_build_is_whole_and_small() -> None:
     built = ROOT / "portal/static/dist"
     manifest = json.loads((built / "manifest.json").read_text())
     assert {"app.css", "app.js", "icons.svg", "logo.svg"} <= set(manifest)
-    assert sum(1 for name in manifest if name.endswith(".woff2")) == 4
+    assert sum(1 for name in manifest if name.endswith(".woff2")) == 8
     for name in manifest:
         assert (built / name).is_file(), name
     assert (built / "app.css").stat().st_size < 60_000

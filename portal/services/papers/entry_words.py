@@ -24,7 +24,7 @@ SIGN_UP: Final = "signup:"
 
 
 class Words(NamedTuple):
-    """language: of the names. kinds: by the ledger's own word. at_sign_up: for the credit that everybody begins with."""
+    """language: of the names. kinds: by the ledger's own word. at_sign_up: the credit that everybody begins with."""
 
     language: str
     kinds: dict[str, str]

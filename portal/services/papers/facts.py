@@ -1,6 +1,6 @@
 """A paper's content as people read it: every word in both languages, side by side, for the page and for the PDF.
 
-Papers are bilingual whoever reads them, so their words are not the catalogue's. Digits are Latin, instants are Kuwait's.
+Papers are bilingual whoever reads them, so their words are not the catalogue's. Digits are Latin, instants Kuwait's.
 """
 
 import datetime as dt
@@ -163,17 +163,17 @@ def _totals(paper: Paper, told: dict[str, Any]) -> tuple[Fact, ...]:
 
 def _payment(told: dict[str, Any]) -> Section:
     paid = told["payment"]
-    return Section(
-        Both("الدفع", "Payment"),
-        _facts(
-            (Both("دُفع في (بتوقيت الكويت)", "Paid (Kuwait time)"), written(paid["paid_at"])),
-            (Both("وسيلة الدفع", "Means of payment"), paid["gateway"] or paid["method"]),
-            (Both("البطاقة", "Card"), paid["card_number"]),
-            (Both("رقم عملية الدفع لدى المزوّد", "Provider's payment id"), paid["provider_payment"]),
-            (Both("رقم الفاتورة لدى المزوّد", "Provider's invoice id"), paid["invoice"]),
-            (Both("رقم الدفعة لدينا", "Our payment id"), paid["id"]),
-        ),
+    ours = (Both("رقم الدفعة لدينا", "Our payment id"), paid["id"])
+    facts = (
+        (Both("دُفع في (بتوقيت الكويت)", "Paid (Kuwait time)"), written(paid["paid_at"])),
+        (Both("وسيلة الدفع", "Means of payment"), paid["gateway"] or paid["method"]),
+        (Both("البطاقة", "Card"), paid["card_number"]),
+        (Both("رقم عملية الدفع لدى المزوّد", "Provider's payment id"), paid["provider_payment"]),
+        (Both("رقم الفاتورة لدى المزوّد", "Provider's invoice id"), paid["invoice"]),
+        ours,
     )
+    # A credit note has its receipt's number: what else is known of the payment stands there.
+    return Section(Both("الدفع", "Payment"), _facts(*((facts[0], ours) if "refund" in told else facts)))
 
 
 def _refund(told: dict[str, Any]) -> Section:

@@ -14,9 +14,10 @@ const target = join(root, "portal/static/dist");
 const fresh = target + ".new";
 const modules = join(root, "node_modules");
 
+// The Latin halves of Plex are for the PDFs of receipts and statements; pages have Inter beside its Arabic.
+const PLEX = ["arabic-400", "arabic-600", "latin-400", "latin-600", "latin-ext-400", "latin-ext-600"];
 const FONTS = [
-  "@fontsource/ibm-plex-sans-arabic/files/ibm-plex-sans-arabic-arabic-400-normal.woff2",
-  "@fontsource/ibm-plex-sans-arabic/files/ibm-plex-sans-arabic-arabic-600-normal.woff2",
+  ...PLEX.map((cut) => `@fontsource/ibm-plex-sans-arabic/files/ibm-plex-sans-arabic-${cut}-normal.woff2`),
   "@fontsource-variable/inter/files/inter-latin-wght-normal.woff2",
   "@fontsource/jetbrains-mono/files/jetbrains-mono-latin-400-normal.woff2",
 ];
