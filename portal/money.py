@@ -44,3 +44,14 @@ def parse_credits(text: str) -> int:
         raise ValueError(f"not an amount of credits: {text!r}")
     amount = int(found["whole"].replace(",", "")) * MILLI + int((found["part"] or "").ljust(3, "0"))
     return -amount if found["sign"] == "-" else amount
+
+
+def parse_dinars(text: str) -> int:
+    """`12.5` → 12500 fils.
+
+    Raises ValueError for anything that isn't a decimal of at most three places, without a minus.
+    """
+    found = _AMOUNT.fullmatch(text.strip())
+    if found is None or found["sign"]:
+        raise ValueError(f"not an amount of dinars: {text!r}")
+    return int(found["whole"].replace(",", "")) * 1000 + int((found["part"] or "").ljust(3, "0"))

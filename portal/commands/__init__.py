@@ -8,14 +8,14 @@ from flask.cli import with_appcontext
 from flask_babel import force_locale
 
 from portal import money
-from portal.commands import alerts, messages, prices, providers, subscriptions, tasks, whose
+from portal.commands import alerts, messages, payments, prices, providers, sale, subscriptions, tasks, whose
 from portal.services import accounts, adjustments, api_keys, ledger, seeds, staff
 from portal.services.gateway import sweep as sweeping
 
 
 def init_app(app: Flask) -> None:
     own = (seed, ledger_check, create_admin, create_key, credit, sweep, scheduler, tick)
-    groups = (providers.group, messages.group, alerts.group, tasks.group)
+    groups = (providers.group, messages.group, alerts.group, tasks.group, payments.group, sale.plans, sale.packs)
     for command in (*own, *groups, prices.prices, prices.setting, subscriptions.subscribe, subscriptions.topup):
         app.cli.add_command(command)
 
