@@ -6,11 +6,12 @@ beside it. Knows nothing of money; loaded only when a PDF is made, since its lib
 
 import datetime as dt
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from fpdf import FPDF
+from fpdf.line_break import Fragment
 
 INK, SOFT, FAINT = (23, 26, 32), (70, 77, 90), (92, 100, 114)
 GOLD, DARK_GOLD, LINE, GROUND = (212, 175, 55), (122, 92, 12), (222, 218, 206), (248, 247, 243)
@@ -163,6 +164,23 @@ class Layout(FPDF):
         else:
             self.set_font("arabic", style, size)
             self.set_text_shaping(True, direction="rtl" if rtl else "ltr")
+
+    def _parse_chars(self, text: str, markdown: bool, **values: Any) -> Iterator[Fragment]:
+        """Pieces of one font in one piece.
+
+        fpdf2 begins a new one after each vowel mark, since those belong to no script; shaped each for itself, the
+        letters on both sides of a mark were not joined.
+        """
+        whole: Fragment | None = None
+        for piece in super()._parse_chars(text, markdown, **values):
+            if whole is not None and type(whole) is type(piece) is Fragment and whole.font is piece.font:
+                whole.characters = [*whole.characters, *piece.characters]
+                continue
+            if whole is not None:
+                yield whole
+            whole = piece
+        if whole is not None:
+            yield whole
 
     def _ascii_widths(self, bold: bool) -> dict[int, float]:
         """Of every letter, in mm, at a size of one point."""
