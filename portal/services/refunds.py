@@ -27,8 +27,6 @@ log = logging.getLogger("portal.payments")
 LEASE = dt.timedelta(seconds=90)
 PAUSES = (60, 300, 1800, 7200, 21_600)
 """Seconds until the provider is asked again what became of it; afterwards the last again."""
-TROUBLE_AFTER = 12
-"""Questions without an end, about two days: from then on it is on the staff's list."""
 
 
 class NotRefundable(Exception):
@@ -50,14 +48,8 @@ def bounds(payment: Payment) -> Bounds:
     if payment.state != "paid":
         return Bounds(0, 0)
     wallet = db.session.get_one(Wallet, payment.account_id, populate_existing=True)
-    fils = rest
-    if (needed := _credits(payment, rest)) > wallet.available:
-        # As many fils as the credit that is left is worth, in steps of ten; `_credits` is right to the milli-credit.
-        fils = min(rest, wallet.available * payment.amount_fils // payment.credits) // 10 * 10
-        while fils and (needed := _credits(payment, fils)) > wallet.available:
-            fils -= 10
-        needed = _credits(payment, fils)
-    return Bounds(fils, needed)
+    fils = _covered(payment, rest, wallet.available)
+    return Bounds(fils, _credits(payment, fils))
 
 
 def request(payment_id: str, fils: int, *, reason: str, actor: str, ends_period: bool | None = None) -> str:
@@ -132,6 +124,17 @@ def _credits(payment: Payment, fils: int) -> int:
     """Milli-credits that go with so many fils, after what went before: all parts together are all of it."""
     after = payment.credits * (payment.refunded_fils + fils) // payment.amount_fils
     return after - payment.credits * payment.refunded_fils // payment.amount_fils
+
+
+def _covered(payment: Payment, fils: int, available: int) -> int:
+    """As many of the fils, in steps of ten, as go with no more than the credit that is available."""
+    if _credits(payment, fils) <= available:
+        return fils
+    # One milli-credit more than there is: the rounding of a part may be that much in its favour, and never more.
+    fils = min(fils, (available + 1) * payment.amount_fils // payment.credits) // 10 * 10
+    while fils and _credits(payment, fils) > available:
+        fils -= 10
+    return fils
 
 
 def _write(payment_id: str, account_id: str, fils: int, reason: str, actor: str, ends_period: bool | None) -> str:

@@ -32,4 +32,5 @@ def _in_words(element: told_now, compiler: SQLCompiler, **_kw: Any) -> str:
 
 def follow(patch: pytest.MonkeyPatch, clock: Callable[[], dt.datetime]) -> None:
     """Have leases go by this clock."""
-    patch.setattr("portal.services.work.database_now", lambda: told_now(clock()))
+    for who in ("work", "refunds"):
+        patch.setattr(f"portal.services.{who}.database_now", lambda: told_now(clock()))

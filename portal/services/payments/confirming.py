@@ -164,7 +164,9 @@ def _move(payment: Payment, verdict: Verdict, status: Status) -> bool:
     if by is not None:
         number = by.card.number if by.card is not None else ""
         values |= {"provider_payment": by.payment[:64], "gateway": by.method[:40], "card_number": number[:30]}
-    moved = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(before(verdict.state)))
+    # Held money that is being given back does not count meanwhile: the customer would have both.
+    kept = Payment.refunded_fils == 0
+    moved = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(before(verdict.state)), kept)
     options = {"synchronize_session": False}
     return bool(db.session.execute(moved.values(**values), execution_options=options).rowcount == 1)  # type: ignore[attr-defined]
 
