@@ -190,6 +190,8 @@ def refund(payment: str, amount: str, reason: str, ends_period: bool | None) -> 
     click.echo(_refund(made))
     if made.state in ("refused", "cancelled"):
         raise click.ClickException("The provider did not take it; the credit is free again.")
+    if made.state == "waiting":
+        click.echo("It is tried again by itself; its credit is set aside until then.")
 
 
 # --- in words -------------------------------------------------------------------------------------------------------
