@@ -11,6 +11,7 @@ from flask import Blueprint, Flask
 
 from portal.blueprints import (
     auth,
+    billing,
     dashboard,
     errors,
     guards,
@@ -41,6 +42,7 @@ DOORS = (
     Door(recovery.bp,       ("",),               guards.PUBLIC,   True,  "page"),
     Door(verification.bp,   ("",),               guards.USER,     True,  "page"),
     Door(dashboard.bp,      ("",),               guards.USER,     True,  "page"),
+    Door(billing.bp,        ("",),               guards.USER,     True,  "page"),
     Door(keys.bp,           ("",),               guards.USER,     True,  "page"),
     Door(settings.bp,       ("",),               guards.USER,     True,  "page"),
     Door(notifications.bp,  ("",),               guards.USER,     True,  "page"),

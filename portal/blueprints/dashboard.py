@@ -1,4 +1,4 @@
-"""The dashboard: what is left, what the plan allows, the keys, and the latest requests. Every figure is a row's."""
+"""The dashboard: what is left, the plan and until when, the keys, and the latest requests. Every figure is a row's."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from portal.blueprints.guards import current_caller
 from portal.clock import utcnow
 from portal.extensions import db
 from portal.models import Usage
-from portal.services import api_keys
+from portal.services import api_keys, standing
 
 bp = Blueprint("dashboard", __name__)
 LATEST = 8
@@ -18,16 +18,17 @@ LATEST = 8
 @bp.get("/dashboard")
 def show() -> str:
     caller = current_caller()
-    rows = api_keys.of_account(caller.account.id)
+    rows, now = api_keys.of_account(caller.account.id), utcnow()
     return render_template(
         "dashboard/show.html",
         account=caller.account,
         plan=caller.account.plan,
+        standing=standing.of_account(caller.account.id, now),
         wallet=caller.wallet,
         keys=[key for key in rows if key.revoked_at is None],
         labels={key.id: key.label for key in rows},
         requests=_latest_requests(caller.account.id),
-        now=utcnow(),
+        now=now,
     )
 
 

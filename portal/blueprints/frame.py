@@ -32,6 +32,7 @@ class Way(NamedTuple):
 WAYS = (
     Way("dashboard.show", _l("Dashboard"), "grid"),
     Way("keys.index", _l("API keys"), "key"),
+    Way("billing.index", _l("Billing"), "card"),
     Way("notifications.index", _l("Notifications"), "bell"),
     Way("settings.show", _l("Settings"), "sliders"),
 )

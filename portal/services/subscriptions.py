@@ -144,6 +144,15 @@ def reactivate(account_id: str) -> Subscription:
     return _turn(account_id, ("cancelled",), "active")
 
 
+def stop_renewing(account_id: str) -> None:
+    """It goes on to its end, and no card is charged for another period. Commits. Raises NothingRuns."""
+    renews = sa.update(Subscription).where(Subscription.running_of == account_id, Subscription.card_id.is_not(None))
+    if db.session.execute(renews.values(card_id=None)).rowcount != 1:  # type: ignore[attr-defined]
+        db.session.rollback()
+        raise NothingRuns(account_id)
+    db.session.commit()
+
+
 def remind() -> int:
     """Tell everybody whose subscription ends within three days, once an end. Returns how many. Commits.
 
@@ -238,5 +247,5 @@ def _end(subscription: Subscription, now: dt.datetime) -> None:
 
 __all__ = [
     "FREE_PLAN", "NoSuchPlan", "NothingRuns", "Terms", "activate", "cancel", "end_due", "give", "grace_ends", "lock",
-    "reactivate", "remind", "running", "take_back", "terms",
+    "reactivate", "remind", "running", "stop_renewing", "take_back", "terms",
 ]  # fmt: skip

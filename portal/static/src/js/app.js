@@ -1,6 +1,6 @@
 // Enhancements only: every page works without this file. It copies, remembers the theme, closes menus, asks before a
-// deletion in a dialog, counts seconds down, and keeps a form from being sent twice. No framework, no inline handler:
-// the policy is strict.
+// deletion in a dialog, counts seconds down, waits for a payment, and keeps a form from being sent twice. No framework,
+// no inline handler: the policy is strict.
 
 const root = document.documentElement;
 root.dataset.js = "";
@@ -113,6 +113,22 @@ for (const seconds of document.querySelectorAll("[data-countdown]")) {
     if (left > 0) setTimeout(tick, 1000);
   };
   tick();
+}
+
+// A payment that is being confirmed is asked about for two minutes; then the page says that it goes on without it.
+for (const waiting of document.querySelectorAll("[data-ask]")) {
+  const until = performance.now() + 120_000;
+  const ask = async () => {
+    try {
+      const answer = await fetch(waiting.dataset.ask, { headers: { Accept: "application/json" } });
+      if (answer.ok && !(await answer.json()).waiting) return location.replace(waiting.dataset.ask);
+    } catch {
+      // No network for a moment, or signed out meanwhile: the end of the two minutes finds out.
+    }
+    if (performance.now() > until) return location.replace(waiting.dataset.enough);
+    setTimeout(ask, 2500);
+  };
+  setTimeout(ask, 2500);
 }
 
 // A button that was pressed says so, and a second press sends nothing.

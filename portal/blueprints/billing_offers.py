@@ -1,0 +1,100 @@
+"""What the billing page offers, with what choosing it now would come to: told by the rules that will be followed.
+
+The dates are `services/terms`'; that a lower plan waits for a higher one's end is `payments/checkout`'s. Nothing here
+decides anything.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from flask import current_app
+from flask_babel import format_date, gettext as _, ngettext
+
+from portal.config import Settings
+from portal.models import Pack, Plan, Subscription
+from portal.providers.payments import Method, PaymentsError
+from portal.services import payments
+from portal.services.papers.months import Month
+from portal.services.payments import merchant
+from portal.services.standing import Standing
+from portal.services.terms import Terms, terms
+
+
+class Offer(NamedTuple):
+    """A plan as this account can have it now. terms: none while a higher plan runs. left: of the plan that runs."""
+
+    plan: Plan
+    terms: Terms | None
+    left: dt.timedelta
+
+
+class Shop(NamedTuple):
+    """What is for sale. methods: empty while they can't be read. shut: there is nobody to pay. renewable: cards may be
+    kept for renewals."""
+
+    offers: Sequence[Offer]
+    packs: Sequence[Pack]
+    methods: Sequence[Method]
+    shut: bool
+    renewable: bool
+
+
+class Ways(NamedTuple):
+    """How one can pay at the moment. direct: kept cards can be charged."""
+
+    methods: Sequence[Method] = ()
+    direct: bool = False
+
+
+def ways() -> Ways:
+    """As the provider tells; none while it does not. Asks over HTTP now and then: outside any transaction."""
+    if not merchant.is_open():
+        return Ways()
+    try:
+        return Ways(merchant.methods(), merchant.direct_method() is not None)
+    except PaymentsError:
+        return Ways()
+
+
+def shop(standing: Standing, found: Ways, renewals: bool, now: dt.datetime) -> Shop:
+    """found: of `ways`. renewals: whether the operator has opened them."""
+    plans, packs = payments.catalogue()
+    offers = [_offer(plan, standing.subscription, now) for plan in plans]
+    return Shop(offers, packs, found.methods, not merchant.is_open(), renewals and found.direct)
+
+
+def form_targets() -> tuple[str, ...]:
+    """Where the provider leads a browser that our form has sent: its own pages, and from there a bank's or KNET's.
+
+    Which those are only it knows, and a form is held to our policy through every redirect: any place that is encrypted.
+    """
+    settings: Settings = current_app.config["PORTAL"]
+    parts = urlsplit(settings.myfatoorah_base_url)
+    return ("https:",) if parts.scheme == "https" else (f"{parts.scheme}://{parts.netloc}",)
+
+
+def span(time: dt.timedelta) -> str:
+    """`12 days and 5 hours`, rounded down to the hour."""
+    hours = int(time.total_seconds()) // 3600
+    days, hours = divmod(hours, 24)
+    in_days = ngettext("%(num)s day", "%(num)s days", days)
+    in_hours = ngettext("%(num)s hour", "%(num)s hours", hours)
+    if days and hours:
+        both: str = _("%(days)s and %(hours)s", days=in_days, hours=in_hours)
+        return both
+    told: str = in_days if days else in_hours if hours else _("less than an hour")
+    return told
+
+
+def month_of(month: Month) -> str:
+    """`November 2026`."""
+    return str(format_date(month.first_day, "MMMM yyyy"))
+
+
+def _offer(plan: Plan, running: Subscription | None, now: dt.datetime) -> Offer:
+    left = max(running.ends_at - now, dt.timedelta()) if running is not None else dt.timedelta()
+    if running is not None and left and running.plan.rank > plan.rank:
+        return Offer(plan, None, left)
+    return Offer(plan, terms(running, plan, dt.timedelta(days=plan.period_days), now), left)
