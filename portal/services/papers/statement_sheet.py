@@ -11,6 +11,7 @@ from flask_babel import format_date, gettext as _, ngettext
 from portal import clock, i18n, money
 from portal.extensions import db
 from portal.services.papers import content, entry_words, statements
+from portal.services.papers.months import Month
 from portal.services.papers.statements import Posting, Statement, UsageOfDay
 
 SINGLY: Final = 2000
@@ -72,7 +73,7 @@ def of(statement: Statement) -> StatementSheet:
         ends,
         content.seller()["name"][language],
         _("Statement of account"),
-        month_name(statement),
+        month_name(statement.month),
         tuple(fact for fact in facts if fact[1]),
         (_("Kind"), _("Postings"), _("Credits")),
         ((opening, "", money.credits(statement.opening)), *totals, (closing, "", money.credits(statement.closing))),
@@ -82,9 +83,9 @@ def of(statement: Statement) -> StatementSheet:
     )
 
 
-def month_name(statement: Statement) -> str:
+def month_name(month: Month) -> str:
     """`November 2026`."""
-    return str(format_date(statement.month.first_day, "MMMM yyyy"))
+    return str(format_date(month.first_day, "MMMM yyyy"))
 
 
 def _remark(statement: Statement) -> str:

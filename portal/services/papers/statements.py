@@ -57,7 +57,8 @@ class Statement(NamedTuple):
 class Posting(NamedTuple):
     """One entry of the ledger. amount, balance (after it): milli-credits. reference: the request, the payment …
 
-    model: of a request. names: what was bought, by language. paper: its number. reason: of an adjustment or a refund.
+    model: of a request. names: what was bought, by language. paper: its number, and payment: whose it is. reason: of an
+    adjustment.
     """
 
     seq: int
@@ -69,6 +70,7 @@ class Posting(NamedTuple):
     model: str
     names: dict[str, str]
     paper: str
+    payment: str
     reason: str
 
 
@@ -204,9 +206,9 @@ def _first_requests(statement: Statement) -> tuple[dict[int, dt.date], dict[int,
 
 def _postings(statement: Statement) -> sa.Select[*tuple[Any, ...]]:
     columns = (LedgerEntry.seq, LedgerEntry.created_at, LedgerEntry.kind, LedgerEntry.amount, LedgerEntry.balance_after)
-    told = (LedgerEntry.reference, LedgerEntry.meta, Usage.model, Payment.name_ar, Payment.name_en, Paper.number)
+    told = (LedgerEntry.reference, LedgerEntry.meta, Usage.model, Payment.name_ar, Payment.name_en)
     return (
-        sa.select(*columns, *told)
+        sa.select(*columns, *told, Paper.number, Paper.payment_id)
         .outerjoin(Usage, sa.and_(LedgerEntry.kind == "usage", Usage.id == LedgerEntry.reference))
         .outerjoin(Payment, sa.and_(LedgerEntry.kind != "usage", Payment.id == LedgerEntry.reference))
         .outerjoin(Paper, sa.and_(LedgerEntry.kind != "usage", Paper.about == LedgerEntry.reference))
@@ -219,5 +221,5 @@ def _posting(row: sa.Row[*tuple[Any, ...]]) -> Posting:
     names = {"ar": row.name_ar, "en": row.name_en} if row.name_en is not None else {}
     return Posting(
         row.seq, row.created_at, row.kind, row.amount, row.balance_after, row.reference, row.model or "", names,
-        row.number or "", str(row.meta.get("reason", "")),
+        row.number or "", row.payment_id or "", str(row.meta.get("reason", "")),
     )  # fmt: skip
