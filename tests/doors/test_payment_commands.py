@@ -255,3 +255,24 @@ def test_nothing_is_written_down_when_there_is_no_key(
     for words in (["ask", payment], ["refund", payment, "all", "--reason", "r"]):
         assert "MYFATOORAH_API_KEY is not set" in refused(closed.app, "payments", *words)
     assert "There are none." in said(closed.app, "payments", "refunds", payment)
+
+
+def test_what_is_over_does_not_come_back_onto_the_schedule(shop: Shop) -> None:
+    """PAY-03: expired a month ago, asked about once more by hand or by a late webhook: still expired, and not asked
+    about for ever. Money that came all the same counts."""
+    payment, before = shop.begin(), shop.balance()
+    shop.sandbox.control(server=SERVER, now=LONG_AGO.isoformat())
+    shop.sandbox.expire_invoice(payment)
+    shop.sandbox.control(server=SERVER, now=None)
+    with shop.app.app_context(), db.engine.begin() as connection:
+        over = {"state": "expired", "expires_at": LONG_AGO, "due_at": None}
+        connection.execute(sa.update(Payment).where(Payment.id == payment).values(**over))
+    assert "asked about again" not in said(shop.app, "payments", "ask", payment)
+    assert (shop.asked(), shop.row(payment).state, shop.row(payment).due_at) == (1, "expired", None)
+    shop.sandbox.control(server=SERVER, endpoint="GetPaymentStatus", fault="500")
+    shop.let_time_pass(payment)
+    assert "asked about again" in said(shop.app, "payments", "ask", payment)  # no answer is no answer
+    shop.sandbox.control(server=SERVER, endpoint="GetPaymentStatus", fault=None)
+    shop.pay(payment, anyway=True)
+    assert shop.confirm(payment) == "paid"
+    assert shop.balance() == before + PACK
