@@ -83,7 +83,7 @@ class Payment(Base):
     subscription_id: Mapped[str | None] = mapped_column(Id, sa.ForeignKey("subscriptions.id"))
     """What a plan's payment started or prolonged."""
     seconds_given: Mapped[int] = mapped_column(sa.BigInteger, default=0)
-    """By how much it prolonged it: what a whole refund takes back."""
+    """Of its time, what was paid for with it: what a whole refund takes back, as far as it is still to come."""
     refunded_fils: Mapped[int] = mapped_column(default=0)
     """Asked for or given back: never more than was paid."""
 

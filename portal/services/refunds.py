@@ -18,7 +18,7 @@ from portal.ids import new_id
 from portal.models import Payment, PaymentEvent, Refund, Wallet
 from portal.models.base import database_now
 from portal.providers.payments import PaymentsError, Refunded
-from portal.services import credit_alerts, events, ledger, papers, subscriptions
+from portal.services import credit_alerts, events, given_time, ledger, papers, subscriptions
 from portal.services.notifications import notify
 from portal.services.payments import NoSuchPayment, merchant
 from portal.services.payments.transitions import before
@@ -55,8 +55,9 @@ def bounds(payment: Payment) -> Bounds:
 def request(payment_id: str, fils: int, *, reason: str, actor: str, ends_period: bool | None = None) -> str:
     """Ask for money to be given back, and try to file it at once. Returns the refund's id. Commits.
 
-    fils: a multiple of 10. actor: `console`, `user:<id>`. ends_period: whether the time that a plan's payment gave
-    goes back too; by default with a whole refund, never with a part. Raises NotRefundable, NoSuchPayment, ValueError.
+    fils: a multiple of 10. actor: `console`, `user:<id>`. ends_period: whether what is left of the time that a plan's
+    payment gave goes back too; by default with a whole refund or the part that makes it whole, not with another part.
+    Raises NotRefundable, NoSuchPayment, ValueError.
     """
     reason = reason.strip()
     if not reason or fils <= 0 or fils % 10:
@@ -150,13 +151,13 @@ def _write(payment_id: str, account_id: str, fils: int, reason: str, actor: str,
     if fils > most.fils:
         raise NotRefundable(f"at most {most.fils} fils can be given back: the rest was given back or its credit spent")
     credits = 0 if payment.state == "held" else _credits(payment, fils)
-    prolonged = payment.kind == "plan" and payment.state == "paid"
-    takes_time = prolonged and (fils == payment.amount_fils if ends_period is None else ends_period)
+    whole = payment.refunded_fils + fils == payment.amount_fils
+    takes_time = payment.kind == "plan" and payment.state == "paid" and (whole if ends_period is None else ends_period)
     now = clock.utcnow()
     refund = Refund(
         id=new_id(), payment_id=payment_id, account_id=account_id, open_of=payment_id, amount_fils=fils,
         credits=credits, reason=reason, actor=actor, state="waiting", created_at=now, due_at=now,
-        ends_period=takes_time,
+        ends_period=takes_time and not _time_was_taken(payment_id),
     )  # fmt: skip
     try:
         ledger.set_aside(account_id, credits)
@@ -166,6 +167,12 @@ def _write(payment_id: str, account_id: str, fils: int, reason: str, actor: str,
     db.session.add(refund)
     _trail(refund, "waiting", actor, reason=reason)
     return refund.id
+
+
+def _time_was_taken(payment_id: str) -> bool:
+    """By an earlier part: nobody's time is taken twice."""
+    taken = sa.select(Refund.id).where(Refund.payment_id == payment_id, Refund.ends_period, Refund.state == "done")
+    return db.session.scalar(taken.limit(1)) is not None
 
 
 def _claim(refund_id: str) -> Refund | None:
@@ -259,9 +266,10 @@ def _done(refund_id: str, found: Refunded) -> str:
 
 def _take(refund: Refund, payment: Payment) -> int:
     """The credit and the time that go back. Returns the balance afterwards, in milli-credits."""
-    if refund.ends_period and payment.subscription_id is not None:
+    if refund.ends_period:
         subscriptions.lock(refund.account_id)
-        subscriptions.take_back(payment.subscription_id, dt.timedelta(seconds=payment.seconds_given))
+        if (left := given_time.left_of(payment)) is not None:
+            subscriptions.take_back(left.subscription, left.time)
     if not refund.credits:
         return db.session.get_one(Wallet, refund.account_id, populate_existing=True).balance
     entry = ledger.take_aside(

@@ -79,7 +79,8 @@ def give(
     """A period of a plan in the caller's transaction, behind `lock`: its time, its credit (milli-credits) and its
     message; the caller commits, within `changing("account:…")`.
 
-    Returns the subscription and by how much later it ends for it. Raises ledger.AlreadyBooked.
+    Returns the subscription and the time that was paid for: what the days left of another plan became is not part of
+    it. Raises ledger.AlreadyBooked.
     """
     now = clock.utcnow()
     plan = db.session.get_one(Plan, plan_id)
@@ -113,17 +114,14 @@ def give(
     highest = db.session.scalar(sa.select(sa.func.max(Plan.rank)).where(Plan.enabled))
     if plan.rank == highest and current.plan_id == plan_id:
         events.record(db.session, events.ENTERPRISE_CUSTOMER, current.id, account=account_id, plan=plan_id)
-    return current, deal.given
+    return current, deal.given - deal.carried
 
 
-def take_back(subscription_id: str, given: dt.timedelta) -> bool:
-    """The time that a refunded payment gave, in the caller's transaction behind `lock`: it ends so much earlier, and
-    at once where nothing is left. Returns whether it was still running."""
-    subscription = db.session.get_one(Subscription, subscription_id, populate_existing=True)
-    if subscription.state not in RUNNING:
-        return False
+def take_back(subscription: Subscription, time: dt.timedelta) -> None:
+    """What is left of a refunded payment's time (`given_time`), in the caller's transaction behind `lock`: it ends so
+    much earlier, and at once where nothing is left."""
     now = clock.utcnow()
-    subscription.ends_at = max(now, subscription.ends_at - given)
+    subscription.ends_at = max(now, subscription.ends_at - time)
     if subscription.ends_at <= now:
         _end(subscription, now)
         db.session.execute(
@@ -131,7 +129,6 @@ def take_back(subscription_id: str, given: dt.timedelta) -> bool:
         )  # fmt: skip
         _tell_end(subscription.account_id, subscription.id, subscription.plan, subscription.ends_at)
     db.session.flush()
-    return True
 
 
 def cancel(account_id: str) -> Subscription:
