@@ -1,7 +1,7 @@
 """For operators and load balancers: alive (`/healthz`), and able to serve (`/readyz`, each part with its state).
 
-A timetable that stands still, or a WhatsApp number that can't send, makes no host unfit for customers: it is told, and
-the answer stays 200.
+A timetable that stands still, a WhatsApp number that can't send, a payment provider that does not answer make no host
+unfit for customers: it is told, and the answer stays 200.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,8 @@ bp = Blueprint("health", __name__)
 Part = dict[str, object]
 CHECK = "check WhatsApp"
 """The job whose latest run tells of the sending number."""
+READ_MISSED = "read missed webhooks"
+"""The job whose latest run tells whether the payment provider can be asked."""
 
 
 @bp.get("/healthz")
@@ -36,6 +38,7 @@ def ready() -> tuple[Response, int]:
         "timetable": _timetable(states),
         "queue": {"state": "unknown"} if waiting is None else {"state": "ok", "waiting": waiting},
         "whatsapp": _whatsapp(states),
+        "payments": _payments(states),
     }
     able = database == "ok"
     return jsonify(status="ok" if able else "unavailable", parts=parts), 200 if able else 503
@@ -72,7 +75,20 @@ def _whatsapp(states: Sequence[JobState] | None) -> Part:
     """`unknown`: nobody has looked yet. Without a key messages wait a day and are given up, which was told nowhere."""
     if not current_app.config["PORTAL"].resayil_api_key:
         return {"state": "not configured"}
-    row = next((state.row for state in states or () if state.name == CHECK), None)
+    return _latest(states, CHECK)
+
+
+def _payments(states: Sequence[JobState] | None) -> Part:
+    """As the provider was last found; nobody asks it here. webhooks: whether their door is open (it has a secret)."""
+    settings = current_app.config["PORTAL"]
+    if not settings.myfatoorah_api_key:
+        return {"state": "not configured"}
+    return _latest(states, READ_MISSED) | {"webhooks": "open" if settings.myfatoorah_webhook_secret else "closed"}
+
+
+def _latest(states: Sequence[JobState] | None, job: str) -> Part:
+    """How the latest run of a job ended."""
+    row = next((state.row for state in states or () if state.name == job), None)
     if row is None or row.ended_at is None:
         return {"state": "unknown"}
     return {"state": "failing", "error": row.error[:100]} if row.error else {"state": "ok"}

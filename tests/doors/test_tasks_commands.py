@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal import queue
-from portal.blueprints.health import CHECK
+from portal.blueprints.health import CHECK, READ_MISSED
 from portal.clock import utcnow
 from portal.extensions import db
 from portal.ids import new_id
@@ -234,7 +234,7 @@ def test_readiness_tells_of_the_timetable_and_never_fails_for_it(app: Flask, red
     assert told["parts"] == {
         "database": "ok", "store": "ok", "timetable": {"state": "not started"},
         "queue": {"state": "ok", "waiting": {"urgent": 0, "default": 0, "low": 0}},
-        "whatsapp": {"state": "not configured"},
+        "whatsapp": {"state": "not configured"}, "payments": {"state": "not configured"},
     }  # fmt: skip
     all_well(app)
     assert readiness(app)[1]["parts"]["timetable"] == {"state": "ok"}
@@ -268,6 +268,23 @@ def test_readiness_tells_whether_messages_can_go_out(make_app: MakeApp, sqlite_u
     status, told = readiness(app)
     assert (status, told["parts"]["timetable"]) == (200, {"state": "ok"})
     assert told["parts"]["whatsapp"] == {"state": "failing", "error": "MessagingError: the device is offline"}
+
+
+def test_readiness_tells_whether_money_can_come(make_app: MakeApp, sqlite_url: str) -> None:
+    """ADMIN-12: as the job that reads the provider's webhooks found it, and whether ours are taken; the provider is not
+    asked for it (its address is one where nobody is), and no host is unfit for that."""
+    app = make_app(sqlite_url, MYFATOORAH_API_KEY="SK_KWT_x")
+    assert readiness(app)[1]["parts"]["payments"] == {"state": "unknown", "webhooks": "closed"}
+    app = make_app(sqlite_url, MYFATOORAH_API_KEY="SK_KWT_x", MYFATOORAH_WEBHOOK_SECRET="a-secret-of-theirs")
+    assert READ_MISSED in {one.name for one in TIMETABLE}
+    all_well(app)
+    assert readiness(app)[1]["parts"]["payments"] == {"state": "ok", "webhooks": "open"}
+    error = "PaymentsError: the payment provider can't be reached"
+    job(app, READ_MISSED, next_in=60, ended_at=AT, failures=1, error=error)
+    status, told = readiness(app)
+    assert (status, told["status"], told["parts"]["timetable"]) == (200, "ok", {"state": "ok"})
+    assert told["parts"]["payments"] == {"state": "failing", "error": error, "webhooks": "open"}
+    assert "SK_KWT_x" not in str(told)
 
 
 def test_readiness_costs_two_statements(app: Flask) -> None:
