@@ -60,14 +60,14 @@ def read_missed() -> int:
 
     Returns how many notices were of something of ours. Raises PaymentsError, and reads the same time again later.
     """
-    if not merchant.is_open():
+    if not merchant.is_open() or merchant.is_resting():
         return 0
     now = clock.utcnow()
     row = db.session.get(Setting, READ_UNTIL)
     last = dt.datetime.fromisoformat(row.value) if row is not None else now - dt.timedelta(days=1)
-    db.session.rollback()
     since, heard, seen = max(last - OVERLAP, now - LONGEST), 0, set[tuple[str, str]]()
     for page in range(1, PAGES + 1):
+        db.session.rollback()  # nothing stays open while the provider is asked, for any of the pages
         try:
             notices, more = merchant.provider(patient=True).missed(since, now, page)
         except PaymentsError as fault:

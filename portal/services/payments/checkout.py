@@ -94,6 +94,7 @@ def open_invoice(payment: Payment, order: Order) -> Opened:
     _note(payment_id, "pending", "checkout", invoice=opened.invoice)
     db.session.commit()
     db.session.refresh(payment)
+    db.session.commit()  # nothing stays open: whoever renews goes on to charge a card
     return opened
 
 
@@ -123,7 +124,7 @@ def write(account_id: str, actor: str, item: Item, method: str, *, expires_at: d
         id=new_id(), account_id=account_id, actor=actor, kind=item.kind, item=item.id, name_ar=item.name_ar,
         name_en=item.name_en, credits=item.credits, period_days=item.period_days, amount_fils=item.amount_fils,
         method=method, state="opening", created_at=now, expires_at=expires_at,
-        due_at=next_ask(0, now, expires_at), **more,
+        due_at=next_ask(now, now, expires_at), **more,
     )  # fmt: skip
     db.session.add(payment)
     db.session.flush()

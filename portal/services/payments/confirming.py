@@ -20,7 +20,7 @@ from portal.services import cards, events, papers, subscriptions, topups
 from portal.services.notifications import notify
 from portal.services.payments import merchant, reasons
 from portal.services.payments.schedule import next_ask
-from portal.services.payments.transitions import UNDECIDED, before
+from portal.services.payments.transitions import OPEN, UNDECIDED, before
 from portal.services.payments.verdict import Verdict, judge, trail
 
 log = logging.getLogger("portal.payments")
@@ -28,6 +28,8 @@ PAUSE = dt.timedelta(seconds=2)
 """Between one question about a payment and the next, whoever asks: a page that polls is no reason to ask."""
 WAIT = dt.timedelta(seconds=20)
 """Until it is asked again after it was not its turn."""
+AGAIN = dt.timedelta(minutes=1)
+"""Until it is asked again where somebody told of it and the provider gave no answer."""
 UNKNOWN_AFTER = dt.timedelta(minutes=5)
 """What the provider does not know by then was never made there."""
 
@@ -45,7 +47,7 @@ def confirm(payment_id: str, *, source: str, tried: str = "", patient: bool = Fa
     """
     database.reading.set(False)  # the return page is a GET, and writes
     payment = read(payment_id)
-    if payment.state not in UNDECIDED or not merchant.is_open() or not _claim(payment):
+    if payment.state not in UNDECIDED or not merchant.is_open() or (due := _claim(payment)) is None:
         return payment.state
     may_ask = merchant.may_ask()
     db.session.rollback()  # nothing stays open while the provider is asked, nor beside the line that puts it off
@@ -57,13 +59,22 @@ def confirm(payment_id: str, *, source: str, tried: str = "", patient: bool = Fa
         wanted = {"invoice": payment.invoice} if payment.invoice else {"reference": payment.id}
         status = provider.status(**wanted)
     except PaymentsError as fault:
-        return _unanswered(payment, fault, source)
-    return settle(payment.id, status, source=source, tried=tried)
+        return _unanswered(payment, fault, source, due)
+    return settle(payment.id, status, source=source, tried=tried, due=due)
 
 
-def settle(payment_id: str, status: Status, *, source: str, tried: str = "", overrule: bool = False) -> str:
+def settle(
+    payment_id: str,
+    status: Status,
+    *,
+    source: str,
+    tried: str = "",
+    overrule: bool = False,
+    due: dt.datetime | None = None,
+) -> str:
     """Do what follows from what the provider says. Returns the payment's state. Commits.
 
+    due: when it is asked about next, as whoever asked had set it; another time is somebody's word left meanwhile.
     overrule: staff let a held payment count: neither what does not match nor a suspended account holds it any more.
     """
     payment = read(payment_id)
@@ -74,7 +85,7 @@ def settle(payment_id: str, status: Status, *, source: str, tried: str = "", ove
         verdict = Verdict("paid", "", verdict.attempt)
     if verdict.state in ("paid", "held"):
         return _count(payment, verdict, status, source, overrule)
-    return _note_unpaid(payment, verdict, status, source)
+    return _note_unpaid(payment, verdict, status, source, due)
 
 
 def read(payment_id: str) -> Payment:
@@ -88,34 +99,40 @@ def read(payment_id: str) -> Payment:
     return payment
 
 
-def _claim(payment: Payment) -> bool:
-    """Take the turn to ask. Who comes too soon leaves word: they may know more than the answer that is on its way."""
+def _claim(payment: Payment) -> dt.datetime | None:
+    """Take the turn to ask. Returns when it is asked about next; None for who comes too soon, and leaves word: they may
+    know more than the answer that is on its way."""
     now = clock.utcnow()
     mine = sa.update(Payment).where(
         Payment.id == payment.id, sa.or_(Payment.asked_at.is_(None), Payment.asked_at <= now - PAUSE)
     )
-    due = next_ask(payment.asks + 1, now, payment.expires_at)
+    due = next_ask(payment.created_at, now, payment.expires_at)
     with db.engine.begin() as connection:
         taken = connection.execute(mine.values(asked_at=now, asks=Payment.asks + 1, due_at=due)).rowcount == 1
     if not taken:
         _put_off(payment, PAUSE)
-    return taken
+    return due if taken else None
 
 
 def _put_off(payment: Payment, wait: dt.timedelta) -> None:
+    """It is asked about that soon; never later than it was."""
+    at = clock.utcnow() + wait
+    open_still = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(UNDECIDED))
+    later = sa.or_(Payment.due_at.is_(None), Payment.due_at > at)
     with db.engine.begin() as connection:
-        later = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(UNDECIDED))
-        connection.execute(later.values(due_at=clock.utcnow() + wait))
+        connection.execute(open_still.where(later).values(due_at=at))
 
 
-def _unanswered(payment: Payment, fault: PaymentsError, source: str) -> str:
+def _unanswered(payment: Payment, fault: PaymentsError, source: str, due: dt.datetime) -> str:
     now = clock.utcnow()
     if fault.retry_after:
         merchant.rest(fault.retry_after)
     # An invoice of ours that the provider does not know is another account's key, and no reason to forget the payment:
     # it stays on the staff's list (`held.attention`).
     if fault.unknown and payment.invoice is None and payment.created_at + UNKNOWN_AFTER < now:
-        return _close(payment, "expired", source, {"why": fault.reason})
+        return _close(payment, "expired", source, {"why": fault.reason}, due)
+    if source != "sweep":
+        _put_off(payment, AGAIN)  # they had a reason to ask: the schedule may be hours away
     log.warning("payment unanswered", extra={"payment": payment.id, "source": source, "reason": fault.reason})
     return payment.state
 
@@ -192,10 +209,10 @@ def _give(payment: Payment, verdict: Verdict) -> None:
     notify(row.account_id, "invoice_ready", row.id, number=paper.number, amount=row.amount_fils, link=link)
 
 
-def _note_unpaid(payment: Payment, verdict: Verdict, status: Status, source: str) -> str:
+def _note_unpaid(payment: Payment, verdict: Verdict, status: Status, source: str, due: dt.datetime | None) -> str:
     """It is not paid: say what is new about that, and nothing else."""
     if verdict.state in ("expired", "cancelled"):
-        return _close(payment, verdict.state, source, trail(status))
+        return _close(payment, verdict.state, source, trail(status), due)
     news = (verdict.state, verdict.reason) != (payment.state, payment.reason)
     if not news or verdict.state not in ("pending", "failed"):
         return payment.state
@@ -214,16 +231,21 @@ def _note_unpaid(payment: Payment, verdict: Verdict, status: Status, source: str
     return verdict.state
 
 
-def _close(payment: Payment, state: str, source: str, facts: dict[str, Any]) -> str:
-    """Over without money. What was tried in vain keeps its reason."""
+def _close(payment: Payment, state: str, source: str, facts: dict[str, Any], due: dt.datetime | None) -> str:
+    """Over without money, and asked about no more but where somebody left word. A failed try keeps its reason."""
     closed = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(before(state)))
-    values = {"state": state, "due_at": None, "closed_at": clock.utcnow()}
-    if db.session.execute(closed.values(**values), execution_options={"synchronize_session": False}).rowcount != 1:  # type: ignore[attr-defined]
-        db.session.rollback()
-        return read(payment.id).state
-    db.session.add(PaymentEvent(payment_id=payment.id, what=state, source=source, facts=facts))
+    moved = db.session.execute(
+        closed.values(state=state, closed_at=clock.utcnow()), execution_options={"synchronize_session": False}
+    )
+    if moved.rowcount == 1:  # type: ignore[attr-defined]
+        db.session.add(PaymentEvent(payment_id=payment.id, what=state, source=source, facts=facts))
+    # Also where it was over before: one look at an old return page had the sweep ask about it every six hours.
+    over = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(UNDECIDED - OPEN))
+    if due is not None:
+        over = over.where(Payment.due_at == due)
+    db.session.execute(over.values(due_at=None), execution_options={"synchronize_session": False})
     db.session.commit()
-    return state
+    return read(payment.id).state
 
 
 def _lock_wallet(account_id: str) -> None:

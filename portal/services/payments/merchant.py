@@ -5,6 +5,7 @@ provider said "wait", nobody asks until then.
 """
 
 import math
+import threading
 import time
 
 import redis
@@ -24,7 +25,7 @@ REST = "payments:rest"
 COUNT = "payments:asks:"
 FIRST = "kn"
 """KNET stands first, whatever order the provider has."""
-_local: dict[str, float] = {}
+PACE = "payments pace"
 
 
 def provider(*, patient: bool = False) -> PaymentProvider:
@@ -74,23 +75,48 @@ def may_ask() -> bool:
     limit, minute = tunables.get("status_calls_a_minute"), int(time.time()) // 60
     try:
         pipe = store.client().pipeline(transaction=False)
-        pipe.exists(REST)
         pipe.incr(COUNT + str(minute))
         pipe.expire(COUNT + str(minute), 120)
-        resting, asked, _ = pipe.execute()
+        asked = int(pipe.execute()[0])
     except redis.RedisError:
-        resting = _local.get(REST, 0) > time.monotonic()
-        if _local.get("minute") != minute:
-            _local.update(minute=minute, asked=0)
-        asked = _local["asked"] = _local["asked"] + 1
-    return not resting and asked <= limit
+        asked = _pace().count(minute)
+    return not is_resting() and asked <= limit
+
+
+def is_resting() -> bool:
+    """Whether the provider wants to be left alone."""
+    try:
+        return bool(store.client().exists(REST))
+    except redis.RedisError:
+        return _pace().rests_until > time.monotonic()
 
 
 def rest(seconds: int) -> None:
     """Leave the provider alone for so long, in every process."""
     seconds = max(1, math.ceil(seconds))
-    _local[REST] = time.monotonic() + seconds
+    _pace().rests_until = time.monotonic() + seconds
     try:
         store.client().set(REST, "1", ex=seconds)
     except redis.RedisError:
         return  # this process at least
+
+
+class _Pace:
+    """What this process knows by itself of how fast it may ask."""
+
+    def __init__(self) -> None:
+        self.rests_until = 0.0
+        self._minute, self._asked, self._lock = 0, 0, threading.Lock()
+
+    def count(self, minute: int) -> int:
+        """One more question in this minute; how many those are."""
+        with self._lock:
+            if minute != self._minute:
+                self._minute, self._asked = minute, 0
+            self._asked += 1
+            return self._asked
+
+
+def _pace() -> _Pace:
+    pace: _Pace = current_app.extensions.setdefault(PACE, _Pace())
+    return pace
