@@ -81,3 +81,16 @@ def test_what_is_no_amount_is_refused(text: str) -> None:
         return
     with pytest.raises(ValueError, match="amount"):
         money.parse_credits(text)
+
+
+@given(st.integers(0, 10**12))
+def test_dinars_that_are_written_can_be_read_back(fils: int) -> None:
+    """ADMIN-03: staff paste what they see."""
+    assert money.parse_dinars(money.dinars(fils)) == fils
+
+
+@pytest.mark.parametrize("text", ["", "-1", "+1", "1.0005", "1,5", "1e3", "٥", "NaN", "1 000", ".5"])
+def test_what_is_no_amount_of_dinars_is_refused(text: str) -> None:
+    """Issue 5 part 1: a price is never guessed at."""
+    with pytest.raises(ValueError, match="dinars"):
+        money.parse_dinars(text)
