@@ -62,6 +62,7 @@ def statement(month: str) -> str:
         totals=statements.totals(lines),
         words=words(),
         month_name=statement_sheet.month_name,
+        day_name=statement_sheet.day_name,
         requests=statement_sheet.requests,
         account=request.args.get("account"),
     )

@@ -49,6 +49,7 @@ class Sheet(NamedTuple):
     seller: tuple[Both, Both]
     seller_facts: tuple[Fact, ...]
     sections: tuple[Section, ...]
+    lines_title: Both
     columns: tuple[Both, Both, Both, Both]
     lines: tuple[Line, ...]
     totals: tuple[Fact, ...]
@@ -85,6 +86,7 @@ def of(paper: Paper) -> Sheet:
             (Both("البريد الإلكتروني", "E-mail"), seller["email"]),
         ),
         (_about(paper, told), _buyer(told)),
+        Both("المشتريات", "Purchase"),
         COLUMNS,
         tuple(_line(line) for line in told["lines"]),
         _totals(paper, told),

@@ -31,7 +31,8 @@ def files(built: Path) -> dict[tuple[str, str], Path]:
             found = {key: Path(folder.name, name + ".ttf") for key, name in names.items()}
             if all(path.is_file() for path in found.values()):  # some hosts empty their folder of temporary files
                 return found
-        _unpacked[built] = fresh = tempfile.TemporaryDirectory(prefix="portal-fonts-")
+            folder.cleanup()
+        _unpacked[built] = fresh = tempfile.TemporaryDirectory(prefix="portal-fonts-", ignore_cleanup_errors=True)
         return {key: _unpack(built / f"{name}.woff2", Path(fresh.name)) for key, name in names.items()}
 
 

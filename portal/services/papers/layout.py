@@ -59,6 +59,11 @@ class Layout(FPDF):
         self._known = {code for font in self.fonts.values() for code in font.cmap}  # type: ignore[union-attr]
         self.add_page()
 
+    def close(self) -> None:
+        """fpdf2 leaves the files of its fonts open, six a paper, until somebody collects them."""
+        for font in self.fonts.values():
+            font.ttfont.close()  # type: ignore[union-attr]
+
     # -- pages -----------------------------------------------------------------------------------------------------
 
     def header(self) -> None:

@@ -1,6 +1,7 @@
 """A receipt or a credit note as a PDF: English on the left, Arabic on the right, what both share in the middle."""
 
 import datetime as dt
+from contextlib import closing
 
 from portal.services.papers.facts import Both, Fact, Section, Sheet
 from portal.services.papers.layout import (
@@ -30,18 +31,18 @@ COLUMNS = (42.0, 30.0, 24.0, 36.0, 42.0)
 def draw(sheet: Sheet, at: dt.datetime, fonts: Fonts) -> bytes:
     """The file. at: of the paper's issue."""
     title = f"{sheet.title.en} {sheet.number}"
-    page = Layout(fonts, title=title, language="ar", at=at, footer_text=sheet.number)
-    _letterhead(page, sheet)
-    _title(page, sheet)
-    for section in sheet.sections:
-        _section(page, section)
-    _lines(page, sheet)
-    for number, total in enumerate(sheet.totals, 1):
-        _fact(page, total, sum_of_all=number == len(sheet.totals))
-    page.y += 5
-    for section in sheet.ends:
-        _section(page, section)
-    return bytes(page.output())
+    with closing(Layout(fonts, title=title, language="ar", at=at, footer_text=sheet.number)) as page:
+        _letterhead(page, sheet)
+        _title(page, sheet)
+        for section in sheet.sections:
+            _section(page, section)
+        _lines(page, sheet)
+        for number, total in enumerate(sheet.totals, 1):
+            _fact(page, total, sum_of_all=number == len(sheet.totals))
+        page.y += 5
+        for section in sheet.ends:
+            _section(page, section)
+        return bytes(page.output())
 
 
 def _letterhead(page: Layout, sheet: Sheet) -> None:

@@ -1,6 +1,7 @@
 """A month's statement as a PDF, in one language: what there was, what came and went, every posting, what is left."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TypeVar
 
 from portal.services.papers.layout import FAINT, GOLD, LEFT, RIGHT, SOFT, Cell, Fonts, Layout, Side, runs_left
@@ -44,17 +45,20 @@ def draw(sheet: StatementSheet, fonts: Fonts) -> bytes:
     """The file. Made for the same instant it is the same bytes."""
     way = Direction(rtl=sheet.language == "ar")
     footer = f"{sheet.title} · {sheet.month}"
-    page = Layout(fonts, title=footer, language=sheet.language, at=sheet.made, footer_text=footer, rtl=way.rtl)
-    _head(page, sheet, way)
-    for label, value in sheet.facts:
-        page.row(way.ordered([way.text(label), way.written(value)]), way.ordered(FACTS), size=8.5)
-    page.y += 6
-    _totals(page, sheet, way)
-    page.y += 6
-    if sheet.remark:
-        page.y += page.put(LEFT, page.y, WHOLE, sheet.remark, side=way.start, rtl=way.rtl, size=8.5, colour=SOFT) + 3
-    _postings(page, sheet, way)
-    return bytes(page.output())
+    made = Layout(fonts, title=footer, language=sheet.language, at=sheet.made, footer_text=footer, rtl=way.rtl)
+    with closing(made) as page:
+        _head(page, sheet, way)
+        for label, value in sheet.facts:
+            page.row(way.ordered([way.text(label), way.written(value)]), way.ordered(FACTS), size=8.5)
+        page.y += 6
+        _totals(page, sheet, way)
+        page.y += 6
+        if sheet.remark:
+            page.y += (
+                page.put(LEFT, page.y, WHOLE, sheet.remark, side=way.start, rtl=way.rtl, size=8.5, colour=SOFT) + 3
+            )
+        _postings(page, sheet, way)
+        return bytes(page.output())
 
 
 def _head(page: Layout, sheet: StatementSheet, way: Direction) -> None:

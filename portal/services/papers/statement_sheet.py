@@ -88,6 +88,11 @@ def month_name(month: Month) -> str:
     return str(format_date(month.first_day, "MMMM yyyy"))
 
 
+def day_name(day: dt.date) -> str:
+    """`21 Nov 2026`."""
+    return str(format_date(day, "d MMM yyyy"))
+
+
 def _remark(statement: Statement) -> str:
     text = _("This month has %(count)s postings. Requests are taken together by day here; the CSV file has each one.")
     return str(text) % {"count": f"{statement.entries:,}"}
