@@ -160,7 +160,7 @@ def remove_card(card_id: str) -> Answer:
         cards.remove(current_caller().account.id, card_id)
     except cards.NoSuchCard as missing:
         raise NotFound from missing
-    return redirect(url_for("billing.index", saved="card"), 303)
+    return redirect(url_for("billing.index", deleted=card_id), 303)
 
 
 def _index(
@@ -179,6 +179,7 @@ def _index(
         standing=stands,
         shop=billing_offers.shop(stands, found, renewals, now),
         cards=cards.of_account(account_id),
+        card_gone=cards.is_removed(account_id, request.args.get("deleted", "")),
         latest=history.page(account_id, size=LATEST),
         months=_months(Month.of(caller.account.created_at), Month.of(now)),
         chosen=(item, method or next((one.code for one in found.methods), ""), keep),

@@ -52,6 +52,12 @@ def remove(account_id: str, card_id: str) -> None:
     db.session.commit()
 
 
+def is_removed(account_id: str, card_id: str) -> bool:
+    """Whether the account had this card and removed it."""
+    card = db.session.get(SavedCard, card_id) if card_id else None
+    return card is not None and card.account_id == account_id and card.removed_at is not None
+
+
 def removed() -> Sequence[SavedCard]:
     """What the provider is still to forget."""
     gone = sa.select(SavedCard).where(SavedCard.removed_at.is_not(None), SavedCard.forgotten_at.is_(None))

@@ -9,11 +9,12 @@ from flask import Flask
 
 from portal import clock
 from portal.extensions import db
-from portal.models import Payment, Refund, SavedCard, Subscription
+from portal.models import Paper, Payment, Refund, SavedCard, Subscription
 from portal.providers.payments import KWD, Attempt, Card, Status
 from portal.services import payments, tunables
 from portal.services.payments import checkout
 from portal.services.subscriptions import running
+from tests.papers.past import give_back
 from tests.services.cast import Person
 
 STATES = ("paid", "paid", "pending", "failed", "expired", "cancelled", "held", "returned", "opening")
@@ -118,6 +119,9 @@ def give_card(app: Flask, person: Person, *, renews: bool = True) -> str:
 def give_everything(app: Flask, person: Person) -> list[str]:
     """All of it. Returns the payments' ids, the newest first."""
     ids = give_payments(app, person)
-    give_refunds(app, ids[0], "done", "waiting")
+    with app.app_context():
+        receipt = db.session.scalars(sa.select(Paper).where(Paper.payment_id == ids[0])).one()
+    give_back(app, receipt, 1_000, 3_000_000)
+    give_refunds(app, ids[0], "waiting")
     give_card(app, person)
     return ids

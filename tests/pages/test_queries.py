@@ -33,7 +33,16 @@ def counted(app: Flask) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize(
     ("path", "most"),
-    [("/dashboard", 4), ("/keys", 3), ("/settings", 10), ("/notifications", 5), ("/", 8), ("/login", 1)],
+    [
+        ("/dashboard", 5),
+        ("/keys", 3),
+        ("/billing", 13),
+        ("/billing/payments", 5),
+        ("/settings", 10),
+        ("/notifications", 5),
+        ("/", 8),
+        ("/login", 1),
+    ],
 )
 def test_a_page_asks_little_however_much_there_is(app: Flask, cast: Cast, path: str, most: int) -> None:
     """DASH-01, KEY-02: the same few queries for an empty account and a full one."""
