@@ -9,9 +9,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.doors.shop import Shop, shop
+from tests.pages.conftest import new_context
 from tests.services.portal_app import CSRF
 
-__all__ = ["main_of", "shop", "text_of"]
+__all__ = ["main_of", "new_context", "shop", "text_of"]
 
 
 def main_of(answer: TestResponse) -> str:

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.pages import axe
 from tests.pages.conftest import NewContext, Site, sign_in
+from tests.pages.width import too_wide
 
 pytestmark = pytest.mark.browser
 PHONES = iter(range(66_002_000, 66_003_000))
@@ -70,6 +71,8 @@ def _everywhere(page: Page, site: Site) -> Iterator[str]:
         "/dashboard",
         "/keys",
         "/settings",
+        "/billing",
+        "/billing/payments",
         "/notifications",
         "/verify",
         "/verify?step=code",
@@ -111,14 +114,7 @@ def test_nothing_scrolls_sideways(site: Site, new_context: NewContext, lang: str
     page = new_context(width=width, lang=lang, site=site).new_page()
 
     def check(path: str) -> None:
-        wide = page.evaluate(
-            "[...document.querySelectorAll('body *')].filter(e => {"
-            " const r = e.getBoundingClientRect();"
-            " if (!r.width || e.closest('pre, .sr-only, .wide-only, .skip, thead')) return false;"
-            " return r.right > innerWidth + 1 || r.left < -1 }).map(e => e.outerHTML.slice(0, 120))"
-        )
-        over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        assert (over, wide) == (0, []), f"{path} at {width} in {lang}"
+        assert too_wide(page) == [], f"{path} at {width} in {lang}"
 
     for path in _outside(page, site):
         check(path)
