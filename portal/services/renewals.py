@@ -7,25 +7,35 @@ only when the one before it has failed for certain.
 
 import datetime as dt
 import logging
-from typing import Final
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
 from portal import clock
 from portal.errors import PortalError
 from portal.extensions import db
-from portal.models import Account, Payment, Plan, SavedCard, Subscription, User
+from portal.models import Account, Payment, SavedCard, Subscription, User
 from portal.providers.payments import Order, PaymentsError
-from portal.services import cards, tunables
+from portal.services import cards, renewable, subscriptions, tunables
 from portal.services.payments import checkout, confirm, merchant
 
 log = logging.getLogger("portal.payments")
-BEFORE: Final = dt.timedelta(days=1)
 APART: Final = dt.timedelta(hours=7)
 TRIES: Final = 3
 VALID: Final = dt.timedelta(hours=1)
 """So long an invoice of a renewal can be paid: nobody sees it but the provider."""
 FAILED: Final = ("failed", "expired", "cancelled")
+
+
+class _Hopeless(Exception):
+    """It will not be renewed by itself: its owner must know, in time."""
+
+
+class _Try(NamedTuple):
+    payment: Payment
+    order: Order
+    token: str
+    ends_at: dt.datetime
 
 
 def renew_due() -> int:
@@ -34,8 +44,8 @@ def renew_due() -> int:
         return 0
     now = clock.utcnow()
     due = sa.select(Subscription.id).where(
-        Subscription.state == "active", Subscription.card_id.is_not(None), Subscription.ends_at <= now + BEFORE,
-        Subscription.ends_at > now,
+        Subscription.state == "active", Subscription.card_id.is_not(None),
+        Subscription.ends_at <= now + renewable.BEFORE, Subscription.ends_at > now,
     )  # fmt: skip
     ids = db.session.scalars(due.order_by(Subscription.ends_at)).all()
     db.session.rollback()
@@ -43,24 +53,34 @@ def renew_due() -> int:
 
 
 def renew(subscription_id: str) -> bool:
-    """Begin the next try for one. Returns whether there was one to begin."""
+    """Begin the next try for one. Returns whether there was one to begin. Commits.
+
+    Who can't be renewed, or not any more, is reminded of the end like those without a card, once.
+    """
     try:
         begun = _write(subscription_id)
     except sa.exc.IntegrityError:
         db.session.rollback()  # another worker began this very try
         return False
+    except _Hopeless as why:
+        db.session.rollback()
+        if subscriptions.remind_of(subscription_id):
+            log.info("not renewed", extra={"subscription": subscription_id, "reason": str(why)})
+        return False
     if begun is None:
         db.session.rollback()
         return False
-    payment, order, token = begun
+    reference = begun.order.reference
     try:
-        opened = checkout.open_invoice(payment, order)
-        merchant.provider(patient=True).charge(opened, token)
+        opened = checkout.open_invoice(begun.payment, begun.order)
+        # Asked once more: a card may have been removed, or the plan paid for by hand, while the invoice was made.
+        if _is_wanted(subscription_id, begun.ends_at):
+            merchant.provider(patient=True).charge(opened, begun.token)
     except PortalError as error:
-        log.warning("renewal not opened", extra={"payment": order.reference, "error": error.code})
+        log.warning("renewal not opened", extra={"payment": reference, "error": error.code})
     except PaymentsError as fault:
-        log.warning("renewal not charged", extra={"payment": order.reference, "reason": fault.reason})
-    confirm(order.reference, source="renewal", patient=True)
+        log.warning("renewal not charged", extra={"payment": reference, "reason": fault.reason})
+    confirm(reference, source="renewal", patient=True)
     return True
 
 
@@ -85,43 +105,49 @@ def forget_removed() -> int:
     return forgotten
 
 
-def _write(subscription_id: str) -> tuple[Payment, Order, str] | None:
-    """The payment of the next try, committed; None when none is due."""
+def _is_wanted(subscription_id: str, ends_at: dt.datetime) -> bool:
+    subscription = db.session.get_one(Subscription, subscription_id, populate_existing=True)
+    wanted = subscription.ends_at == ends_at and not renewable.obstacle(subscription)
+    db.session.rollback()
+    return wanted
+
+
+def _write(subscription_id: str) -> _Try | None:
+    """The payment of the next try, committed; None when it is not its time. Raises _Hopeless."""
     now = clock.utcnow()
-    row = db.session.execute(
-        sa.select(Subscription, Plan, SavedCard, User)
-        .join(Plan, Plan.id == Subscription.plan_id)
-        .join(SavedCard, SavedCard.id == Subscription.card_id)
-        .join(Account, Account.id == Subscription.account_id)
-        .join(User, User.id == Account.owner_id)
-        .where(
-            Subscription.id == subscription_id, Subscription.state == "active", Plan.enabled, Plan.price_fils > 0,
-            SavedCard.removed_at.is_(None), Account.suspended_at.is_(None), User.suspended_at.is_(None),
-        )
-    ).one_or_none()  # fmt: skip
-    if row is None:
-        return None
-    subscription, plan, card, owner = row
+    subscription = db.session.get_one(Subscription, subscription_id, populate_existing=True)
+    if why := renewable.obstacle(subscription):
+        raise _Hopeless(why)
     occasion = f"renewal:{subscription.id}:{subscription.ends_at.isoformat()}"
     query = sa.select(Payment.state, Payment.created_at).where(Payment.occasion.like(f"{occasion}:%"))
     tries = db.session.execute(query.order_by(Payment.created_at)).all()
-    if len(tries) >= TRIES or any(one.state not in FAILED or one.created_at > now - APART for one in tries):
+    if any(one.state not in FAILED for one in tries):
         return None
-    ends = (now + VALID).replace(microsecond=0)
-    token, language = card.token, owner.language
-    name = {"ar": plan.name_ar, "en": plan.name_en}[language]
-    contact = {"name": owner.name, "email": owner.email, "phone": owner.phone}
+    if len(tries) >= TRIES:
+        raise _Hopeless("every try failed")
+    if any(one.created_at > now - APART for one in tries):
+        return None
+    owner = db.session.execute(
+        sa.select(User.name, User.email, User.phone, User.language)
+        .join(Account, Account.owner_id == User.id)
+        .where(Account.id == subscription.account_id)
+    ).one()
+    token = db.session.scalars(sa.select(SavedCard.token).where(SavedCard.id == subscription.card_id)).one()
+    account_id, ends_at = subscription.account_id, subscription.ends_at
+    item = checkout.plan_item(subscription.plan)
     db.session.rollback()
     method = merchant.direct_method()
     if method is None:
-        return None
-    item = checkout.plan_item(db.session.get_one(Plan, plan.id))
-    payment = checkout.write(
-        subscription.account_id, "renewal", item, method.code, expires_at=ends, occasion=f"{occasion}:{len(tries) + 1}"
-    )
+        raise _Hopeless("the provider charges no kept cards")
+    valid = (now + VALID).replace(microsecond=0)
+    number = f"{occasion}:{len(tries) + 1}"
+    payment = checkout.write(account_id, "renewal", item, method.code, expires_at=valid, occasion=number)
     db.session.commit()
-    return payment, Order(
+    order = Order(
         amount_fils=payment.amount_fils, method_id=method.id, reference=payment.id, user_field=payment.account_id,
-        item=name, language=language, expires_at=ends, callback=checkout.return_url(payment.id),
-        failure=checkout.return_url(payment.id), webhook=checkout.webhook_url(), **contact,
-    ), token  # fmt: skip
+        name=owner.name, email=owner.email, phone=owner.phone,
+        item=item.name_ar if owner.language == "ar" else item.name_en, language=owner.language, expires_at=valid,
+        callback=checkout.return_url(payment.id), failure=checkout.return_url(payment.id),
+        webhook=checkout.webhook_url(),
+    )  # fmt: skip
+    return _Try(payment, order, token, ends_at)

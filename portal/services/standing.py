@@ -8,7 +8,7 @@ import datetime as dt
 from typing import Literal, NamedTuple
 
 from portal.models import Subscription
-from portal.services import subscriptions, tunables
+from portal.services import renewable, subscriptions
 
 
 class Standing(NamedTuple):
@@ -28,14 +28,14 @@ class Standing(NamedTuple):
 
 
 def of_account(account_id: str, now: dt.datetime) -> Standing:
-    """One query; a second one where a card renews it or its end is past."""
+    """One query; some more where a card may renew it or its end is past."""
     row = subscriptions.running(account_id)
     if row is None:
         return Standing("free")
     if row.ends_at > now:
         if row.state == "cancelled":
             return Standing("cancelled", row)
-        return Standing("active", row, renews=row.card_id is not None and bool(tunables.get("automatic_renewal")))
+        return Standing("active", row, renews=row.card_id is not None and not renewable.obstacle(row))
     if row.state != "cancelled" and (until := subscriptions.grace_ends(row)) > now:
         return Standing("grace", row, kept_until=until)
     return Standing("over", row)

@@ -16,7 +16,7 @@ from portal.extensions import db
 from portal.freshness import changing
 from portal.ids import new_id
 from portal.models import Account, Plan, Subscription, Wallet
-from portal.services import events, ledger, tunables
+from portal.services import events, ledger, renewable, tunables
 from portal.services.notifications import notify
 from portal.services.terms import Terms, terms
 
@@ -153,20 +153,23 @@ def stop_renewing(account_id: str) -> None:
 def remind() -> int:
     """Tell everybody whose subscription ends within three days, once an end. Returns how many. Commits.
 
-    Not those who cancelled, and not those whose card is charged in time.
+    Not those who cancelled, and not those whose card will be charged in time.
     """
     now = clock.utcnow()
     last = clock.kuwait_day(now) + dt.timedelta(days=REMIND_DAYS)
     until = dt.datetime.combine(last + dt.timedelta(days=1), dt.time(), clock.KUWAIT).astimezone(dt.UTC)
-    due = [Subscription.state == "active", Subscription.ends_at > now, Subscription.ends_at < until]
-    if tunables.get("automatic_renewal"):
-        due.append(Subscription.card_id.is_(None))
-    told = 0
-    for row in _running(*due):
+    due = (Subscription.state == "active", Subscription.ends_at > now, Subscription.ends_at < until)
+    return sum(remind_of(row.id) for row in _running(*due) if row.card_id is None or not _renews(row.id))
+
+
+def remind_of(subscription_id: str) -> bool:
+    """Tell its owner that it is about to end, once an end. Returns whether that is news. Commits."""
+    for row in _running(Subscription.id == subscription_id, Subscription.state == "active"):
         facts = {"plan": {"ar": row.name_ar, "en": row.name_en}, "expires": row.ends_at.isoformat()}
-        told += notify(row.account_id, "subscription_expiring", f"{row.id}:{row.ends_at.isoformat()}", **facts)
+        told = notify(row.account_id, "subscription_expiring", f"{row.id}:{row.ends_at.isoformat()}", **facts)
         db.session.commit()
-    return told
+        return told
+    return False  # cancelled or ended a moment ago
 
 
 def end_due() -> int:
@@ -203,6 +206,12 @@ def grace_ends(subscription: Subscription) -> dt.datetime:
     return subscription.ends_at + dt.timedelta(hours=tunables.get("grace_hours"))
 
 
+def _renews(subscription_id: str) -> bool:
+    renews = not renewable.obstacle(db.session.get_one(Subscription, subscription_id, populate_existing=True))
+    db.session.rollback()
+    return renews
+
+
 def _tell_end(account_id: str, occasion: str, plan: Any, ends_at: dt.datetime) -> None:
     names = {"ar": plan.name_ar, "en": plan.name_en}
     notify(account_id, "subscription_ended", occasion, plan=names, expires=ends_at.isoformat())
@@ -221,12 +230,12 @@ def _turn(account_id: str, before: tuple[str, ...], after: str) -> Subscription:
     return subscription
 
 
-def _running(*conditions: sa.ColumnElement[bool]) -> list[sa.Row[str, str, str, dt.datetime, str, str]]:
+def _running(*conditions: sa.ColumnElement[bool]) -> list[sa.Row[str, str, str, dt.datetime, str, str, str | None]]:
     """Plain rows, read to the end: each is then changed in a transaction of its own."""
     query = (
         sa.select(
             Subscription.id, Subscription.account_id, Subscription.state, Subscription.ends_at, Plan.name_ar,
-            Plan.name_en,
+            Plan.name_en, Subscription.card_id,
         )
         .join(Plan, Plan.id == Subscription.plan_id)
         .where(Subscription.state.in_(RUNNING), *conditions)
@@ -244,5 +253,5 @@ def _end(subscription: Subscription, now: dt.datetime) -> None:
 
 __all__ = [
     "FREE_PLAN", "NoSuchPlan", "NothingRuns", "Terms", "activate", "cancel", "end_due", "give", "grace_ends", "lock",
-    "reactivate", "remind", "running", "stop_renewing", "take_back", "terms",
+    "reactivate", "remind", "remind_of", "running", "stop_renewing", "take_back", "terms",
 ]  # fmt: skip

@@ -1,13 +1,9 @@
 """A refund is asked for once, whatever is lost on the way: crowds, answers that never come, processes that die."""
 
-import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from portal.extensions import db
 from portal.models import Refund, Usage
@@ -18,16 +14,13 @@ from portal.services.refunds import NotRefundable
 from sandbox.process import SandboxProcess
 from tests.ledger.books import Books, Threads, a_hold
 from tests.notifications.outside import at_once, customer
+from tests.payments.deaths import Killed, every_death
 from tests.payments.world import SERVER, SETTINGS, World
 from tests.services.portal_app import MakeApp
 
 PACK, PAID, CROWD = 5_000_000, 2_000, 20
 LOST = ("stall_after", "502_after", "500_after", "reset_after", "cut_after", "empty_after")
 NEVER_ARRIVED = ("stall_before", "reset_before", "502_html", "html")
-
-
-class Killed(BaseException):
-    """The process is gone."""
 
 
 @pytest.fixture
@@ -262,37 +255,6 @@ def test_a_process_that_died_between_claim_and_answer_is_taken_up_after_its_leas
         is_booked_once(world, layla.account, row.id)
 
 
-@contextmanager
-def dying_at(statement: int) -> Iterator[list[str]]:
-    """The process ends before its so-many-th statement to the database; the list has those that were sent."""
-    sent: list[str] = []
-
-    def execute(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
-        if len(sent) == statement:
-            raise Killed
-        sent.append(text)
-
-    sa.event.listen(db.engine, "before_cursor_execute", execute)
-    try:
-        yield sent
-    finally:
-        sa.event.remove(db.engine, "before_cursor_execute", execute)
-
-
-def every_death(deed: Callable[[], object]) -> Iterator[int]:
-    """Do it again and again, each time dying one statement later, until it comes to its end; what the caller does
-    between is the life after."""
-    for statement in itertools.count():
-        with dying_at(statement):
-            try:
-                deed()
-            except Killed:
-                db.session.remove()
-            else:
-                return
-        yield statement
-
-
 @pytest.mark.parametrize(("outcome", "state"), [("refunded", "done"), ("canceled", "cancelled")])
 def test_a_process_that_dies_at_any_statement_of_the_end_leaves_all_or_nothing(
     one: World, outcome: str, state: str
@@ -309,7 +271,7 @@ def test_a_process_that_dies_at_any_statement_of_the_end_leaves_all_or_nothing(
             one.books_are_right()
             assert one.refund(refund).state in ("filed", state)
             one.on(minutes=2)
-        assert deaths > 15
+        assert deaths > 8
         assert refunds.carry_on(refund) == state
         if state == "done":
             is_booked_once(one, layla.account, refund)
