@@ -69,7 +69,10 @@ def form_targets() -> tuple[str, ...]:
     """Where the provider leads a browser that our form has sent: its own pages, and from there a bank's or KNET's.
 
     Which those are only it knows, and a form is held to our policy through every redirect: any place that is encrypted.
+    None while nothing can be paid.
     """
+    if not merchant.is_open():
+        return ()
     settings: Settings = current_app.config["PORTAL"]
     parts = urlsplit(settings.myfatoorah_base_url)
     return ("https:",) if parts.scheme == "https" else (f"{parts.scheme}://{parts.netloc}",)

@@ -174,6 +174,14 @@ def test_forms_are_let_out_on_this_page_alone(shop: Shop, layla: FlaskClient) ->
         assert layla.get(path).headers["Content-Security-Policy"] == CONTENT_POLICY
 
 
+@pytest.mark.parametrize(("key", "allowed"), [("SK_KWT_x", "form-action 'self' https:;"), ("", "form-action 'self';")])
+def test_a_form_may_go_on_to_knet_and_banks(make_app: MakeApp, sqlite_url: str, key: str, allowed: str) -> None:
+    """SUB-02: the provider's page leads on to KNET's or a bank's in the same breath, and Chromium holds the form to the
+    policy all the way: naming the provider alone would stop the payer there. Without a key nothing is let out."""
+    cast = Cast(make_app(sqlite_url, MYFATOORAH_BASE_URL="https://127.0.0.1:9", MYFATOORAH_API_KEY=key))
+    assert allowed in cast.sign_in(cast.layla).get("/billing").headers["Content-Security-Policy"]
+
+
 @pytest.mark.parametrize(("path", "most"), [("/billing", 14), ("/billing/payments", 5), ("/dashboard", 7)])
 def test_a_page_asks_little_however_much_was_paid(shop: Shop, layla: FlaskClient, path: str, most: int) -> None:
     """PAY-05: counted; thirty payments with receipts and refunds ask no more than nine."""
