@@ -153,15 +153,12 @@ def totals(found: Sequence[Posting | UsageOfDay]) -> list[Total]:
 
 def postings(engine: sa.Engine, statement: Statement) -> Iterator[Posting]:
     """Every posting in order, however many: read in pieces, with nothing held between them. engine: `db.engine`."""
-    at = statement.first
-    while at <= statement.last:
-        piece = _postings(statement).where(LedgerEntry.seq >= at).limit(CHUNK)
+    for at in range(statement.first, statement.last + 1, CHUNK):
+        # By both its ends, not by a LIMIT: MariaDB then read the account's every entry anew for each piece.
+        piece = _postings(statement._replace(first=at, last=min(at + CHUNK - 1, statement.last)))
         with engine.connect().execution_options(sqlite_read_only=True) as connection:
             rows = connection.execute(piece).all()
-        if not rows:
-            return
         yield from map(_posting, rows)
-        at = rows[-1].seq + 1
 
 
 def _entries(account_id: str) -> sa.Select[*tuple[Any, ...]]:
