@@ -33,6 +33,7 @@ from portal.services import cards, payments, standing, subscriptions, tunables
 from portal.services.papers.months import Month
 from portal.services.payments import history, merchant, reasons
 from portal.services.payments.transitions import OPEN, UNDECIDED
+from portal.services.payments.ways import ways
 
 bp = Blueprint("billing", __name__)
 Page = Response | Answer | str | tuple[Response, int, dict[str, str]]
@@ -168,7 +169,7 @@ def _index(
 ) -> Response:
     """The page with this choice made. wrong: what the form lacked; refusal: why nothing was begun."""
     db.session.rollback()  # nothing stays open while the provider is asked
-    found = billing_offers.ways()
+    found = ways()
     caller, now = _afresh(), clock.utcnow()
     account_id, stands = caller.account.id, standing.of_account(caller.account.id, now)
     renewals = bool(tunables.get("automatic_renewal"))

@@ -14,10 +14,10 @@ from flask_babel import format_date, gettext as _, ngettext
 
 from portal.config import Settings
 from portal.models import Pack, Plan, Subscription
-from portal.providers.payments import Method, PaymentsError
 from portal.services import payments
 from portal.services.papers.months import Month
 from portal.services.payments import merchant
+from portal.services.payments.ways import Ways
 from portal.services.standing import Standing
 from portal.services.terms import Terms, terms
 
@@ -31,38 +31,20 @@ class Offer(NamedTuple):
 
 
 class Shop(NamedTuple):
-    """What is for sale. methods: empty while they can't be read. shut: there is nobody to pay. renewable: cards may be
-    kept for renewals."""
+    """What is for sale, and how to pay. shut: there is nobody to pay. renewable: cards may be kept for renewals."""
 
     offers: Sequence[Offer]
     packs: Sequence[Pack]
-    methods: Sequence[Method]
+    ways: Ways
     shut: bool
     renewable: bool
 
 
-class Ways(NamedTuple):
-    """How one can pay at the moment. direct: kept cards can be charged."""
-
-    methods: Sequence[Method] = ()
-    direct: bool = False
-
-
-def ways() -> Ways:
-    """As the provider tells; none while it does not. Asks over HTTP now and then: outside any transaction."""
-    if not merchant.is_open():
-        return Ways()
-    try:
-        return Ways(merchant.methods(), merchant.direct_method() is not None)
-    except PaymentsError:
-        return Ways()
-
-
 def shop(standing: Standing, found: Ways, renewals: bool, now: dt.datetime) -> Shop:
-    """found: of `ways`. renewals: whether the operator has opened them."""
+    """found: the ways to pay. renewals: whether the operator has opened them."""
     plans, packs = payments.catalogue()
     offers = [_offer(plan, standing.subscription, now) for plan in plans]
-    return Shop(offers, packs, found.methods, not merchant.is_open(), renewals and found.direct)
+    return Shop(offers, packs, found, not merchant.is_open(), renewals and found.direct)
 
 
 def form_targets() -> tuple[str, ...]:
