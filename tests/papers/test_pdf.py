@@ -188,7 +188,7 @@ def test_a_statement_of_very_many_says_that_it_groups(app: Flask, account: str) 
 
 
 def test_a_worker_that_makes_no_file_loads_no_library(tmp_path: Path) -> None:
-    """SUB-20: fpdf2, its fonts and its pictures are twenty megabytes in each gateway worker."""
+    """SUB-20: fpdf2, its fonts and its pictures are thirty megabytes in each gateway worker."""
     code = "import sys, wsgi; print(sorted({'fpdf', 'PIL', 'fontTools', 'uharfbuzz'} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code],

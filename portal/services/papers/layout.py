@@ -1,7 +1,7 @@
 """A white A4 sheet with gold accents that can write Arabic: fonts, colours, lines of text, rows of a table.
 
 Every piece of text stands at a place of its own, with a direction of its own: a number or an id never joins the Arabic
-beside it. Knows nothing of money; loaded only when a PDF is made, since its libraries cost a process ten megabytes.
+beside it. Knows nothing of money; loaded only when a PDF is made, since its libraries cost a process thirty megabytes.
 """
 
 import datetime as dt
