@@ -1,5 +1,6 @@
 """The graph as it is declared: every event has one, it is sound, and its steps really say what they have to say."""
 
+import datetime as dt
 import re
 from collections.abc import Callable
 
@@ -11,13 +12,16 @@ from portal import clock
 from portal.extensions import db
 from portal.ids import new_id
 from portal.models import Event, EventStep, Notification, Wallet
+from portal.providers.payments import Attempt, Refunded, Status
 from portal.services import (
     bans,
     budget,
     credit_alerts,
     events,
     ledger,
+    payments,
     provider_health,
+    refunds,
     runs,
     subscriptions,
     timetable,
@@ -25,6 +29,7 @@ from portal.services import (
 )  # fmt: skip
 from portal.services.notifications import delivery
 from portal.services.notifications.kinds import KINDS
+from portal.services.payments import checkout
 from portal.tasks import chores, schedule
 from portal.tasks.graph import GRAPH, drawing
 from tests.runs.rows import MovingClock, Rows
@@ -38,7 +43,7 @@ TOLD_AS = {events.CLOUD_ACCOUNT_REFUSED: events.PROVIDER_DOWN, events.DAY_ENDED:
 @pytest.fixture
 def portal(make_app: MakeApp, database_url: str) -> Flask:
     """On each of the three databases in turn."""
-    return make_app(database_url, CLOUD_DAILY_LIMIT=10)
+    return make_app(database_url, CLOUD_DAILY_LIMIT=10, MYFATOORAH_API_KEY="key of nobody there")
 
 
 def test_every_kind_of_event_has_a_graph_and_every_graph_a_kind() -> None:
@@ -145,11 +150,34 @@ def day_ended(account: str, time: MovingClock) -> None:
     chores.sum_up_yesterday()
 
 
+def paid_pack(account: str, fils: int) -> str:
+    """A pack of 2.000 KWD for which the provider says that so much was paid. Returns the payment's id."""
+    item = checkout.Item("pack", "pack-5000", "وحدات", "credits", 2_000, 5_000_000)
+    ends = clock.utcnow() + dt.timedelta(days=1)
+    payment = checkout.write(account, "user:x", item, "kn", expires_at=ends)
+    payment.state, payment.invoice = "pending", new_id()
+    db.session.commit()
+    attempt = Attempt("0707", "paid", "KNET", "1", "", "", None, clock.utcnow())
+    told = Status(payment.invoice, "paid", payment.id, account, fils, "KWD", ends, (attempt,))
+    payments.settle(payment.id, told, source="sweep")
+    return payment.id
+
+
+def payment_held(account: str, time: MovingClock) -> None:
+    assert payments.read(paid_pack(account, 1_990)).state == "held"
+
+
+def refund_failed(account: str, time: MovingClock) -> None:
+    refund = refunds.request(paid_pack(account, 2_000), 500, reason="x", actor="console")  # nobody is there to hear it
+    assert refunds._note(refund, Refunded("7", "canceled", 500, refund)) == "cancelled"
+
+
 HAPPENS: dict[str, Callable[[str, MovingClock], None]] = {
     happens.__name__: happens
     for happens in (
         credit_low, credit_exhausted, cloud_budget_warning, cloud_budget_exhausted, cloud_account_refused,
-        provider_down, provider_up, enterprise_customer, address_banned, job_stale, day_ended,
+        provider_down, provider_up, enterprise_customer, address_banned, job_stale, day_ended, payment_held,
+        refund_failed,
     )
 }  # fmt: skip
 """How each comes about in the product, in an order in which all of them can: none by facts of the test's own."""
