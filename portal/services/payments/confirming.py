@@ -47,8 +47,10 @@ def confirm(payment_id: str, *, source: str, tried: str = "", patient: bool = Fa
     """
     database.reading.set(False)  # the return page is a GET, and writes
     payment = read(payment_id)
-    if payment.state not in UNDECIDED or not merchant.is_open() or (due := _claim(payment)) is None:
+    if payment.state not in UNDECIDED or not merchant.is_open():
         return payment.state
+    if (due := _claim(payment)) is None:
+        return read(payment_id).state
     may_ask = merchant.may_ask()
     db.session.rollback()  # nothing stays open while the provider is asked, nor beside the line that puts it off
     if not may_ask:
@@ -103,9 +105,11 @@ def _claim(payment: Payment) -> dt.datetime | None:
     """Take the turn to ask. Returns when it is asked about next; None for who comes too soon, and leaves word: they may
     know more than the answer that is on its way."""
     now = clock.utcnow()
+    # With its state: whoever had read it a moment before it was paid made it due again.
     mine = sa.update(Payment).where(
-        Payment.id == payment.id, sa.or_(Payment.asked_at.is_(None), Payment.asked_at <= now - PAUSE)
-    )
+        Payment.id == payment.id, Payment.state.in_(UNDECIDED),
+        sa.or_(Payment.asked_at.is_(None), Payment.asked_at <= now - PAUSE),
+    )  # fmt: skip
     due = next_ask(payment.created_at, now, payment.expires_at)
     with db.engine.begin() as connection:
         taken = connection.execute(mine.values(asked_at=now, asks=Payment.asks + 1, due_at=due)).rowcount == 1
