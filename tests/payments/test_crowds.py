@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from portal import clock
 from portal.models import Account, Payment, Subscription
 from portal.services import payments, subscriptions
 from portal.services.payments import confirming
@@ -93,3 +94,26 @@ def test_many_payments_of_a_few_count_beside_everything_else_without_a_deadlock(
         assert shop.messages(who) == {"topup_confirmed": 3, "subscription_confirmed": 2, "invoice_ready": 5}
         running = shop.rows(sa.select(Subscription.id).where(Subscription.running_of == who.account))
         assert len(running) == 1
+
+
+@pytest.mark.parametrize("over", ["cancelled", "expired", "pending"])
+def test_a_webhook_that_comes_while_an_older_answer_is_on_its_way_is_not_lost(small_shop: Shop, over: str) -> None:
+    """TOP-02, PAY-03: it may not ask, since somebody just did; so the sweep does, whatever that older answer says."""
+    shop, layla = small_shop, small_shop.customer()
+    payment = shop.begin(layla)
+    if over == "cancelled":
+        shop.sandbox.cancel_invoice(payment)
+    elif over == "expired":
+        shop.run_out(payment)
+    shop.sandbox.next({"answer_delay_ms": 400}, server=SERVER)
+    slow = Threads(partial(_confirm, shop, payment, "return"))
+    shop.sandbox.wait_for(lambda seen: any(one["path"] == "/v2/GetPaymentStatus" for one in seen), server=SERVER)
+    shop.pay(payment, anyway=True)
+    assert _confirm(shop, payment) == "pending"
+    assert slow.wait() == [over]
+    due = shop.payment(payment).due_at
+    assert due is not None, "nobody will ever ask"
+    assert due < clock.utcnow() + dt.timedelta(seconds=15)
+    shop.hurry()
+    shop.sweep()
+    shop.counted(layla, payment)
