@@ -11,12 +11,15 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, g, jsonify, make_response, redirect, render_template, request, url_for
 from flask_babel import gettext as _
+from flask_login import current_user
+from flask_wtf.csrf import CSRFError
 from werkzeug.wrappers import Response as Answer
 
 from portal import clock, database, i18n, pages
-from portal.blueprints import billing_offers
+from portal.blueprints import billing_offers, errors
 from portal.blueprints.guards import PageCaller, current_caller
 from portal.errors import (
+    FormExpired,
     HigherPlanRuns,
     NoSuchMethod,
     NotForSale,
@@ -59,6 +62,9 @@ def checkout() -> Page:
     keep = "keep_card" in request.form
     if not item:
         return _index(method=method, keep=keep, wrong=_("Please choose a plan or a pack first.")), 422, {}
+    if billing_offers.has_changed(item, request.form.get("seen", "")):
+        told = _("What you chose has changed since you opened this page. Please look at it once more before you pay.")
+        return _index(item=item, method=method, keep=keep, wrong=told), 409, {}
     caller = current_caller()
     try:
         payment = payments.begin(
@@ -68,6 +74,18 @@ def checkout() -> Page:
         answer = _index(item=item, method=method, keep=keep, refusal=refusal)
         return answer, refusal.status, dict(refusal.headers())
     return redirect(payment.url, 303)
+
+
+@bp.errorhandler(CSRFError)
+def too_late(_error: CSRFError) -> Page:
+    """Whoever fetched the card meanwhile finds the choice as it was, with a form that counts again."""
+    if request.endpoint != "billing.checkout" or not current_user.is_authenticated:
+        return errors.render(FormExpired())
+    form, refusal = request.form, FormExpired()
+    answer = _index(
+        item=form.get("item", ""), method=form.get("method", ""), keep="keep_card" in form, refusal=refusal
+    )  # fmt: skip
+    return answer, refusal.status, {}
 
 
 @bp.get("/billing/checkout")
@@ -82,7 +100,8 @@ def come_back(payment_id: str) -> Page:
     payment = history.find(current_caller().account.id, payment_id)
     tried = (request.args.get("paymentId") or request.args.get("Id") or "")[:64]
     polled = request.accept_mimetypes.best == "application/json"
-    if (payment.state in OPEN or (tried and payment.state in UNDECIDED)) and not (polled and _asked_lately(payment)):
+    came_back = tried and not polled and "asked" not in request.args
+    if payment.state in (UNDECIDED if tried else OPEN) and (came_back or not _asked_lately(payment)):
         caller = _afresh()
         account_id = caller.account.id
         db.session.rollback()  # nothing stays open while the provider is asked
@@ -195,8 +214,8 @@ def _index(
 
 
 def _asked_lately(payment: Payment) -> bool:
-    """Whether a page that polls had better only look: the provider answers a limited number of questions a minute, and
-    everybody who waits would spend one every other second."""
+    """Whether a page that polls or is reloaded had better only look: the provider answers a limited number of questions
+    a minute, and everybody who waits would spend one every other second."""
     pause = dt.timedelta(seconds=min(2 + payment.asks, 15))
     return payment.asked_at is not None and payment.asked_at + pause > clock.utcnow()
 

@@ -39,12 +39,24 @@ class Shop(NamedTuple):
     shut: bool
     renewable: bool
 
+    @property
+    def seen(self) -> str:
+        """What a form remembers of what its reader saw: each thing with its price, credit and days."""
+        return " ".join(_marks([offer.plan for offer in self.offers], self.packs).values())
+
 
 def shop(standing: Standing, found: Ways, renewals: bool, now: dt.datetime) -> Shop:
     """found: the ways to pay. renewals: whether the operator has opened them."""
     plans, packs = payments.catalogue()
     offers = [_offer(plan, standing.subscription, now) for plan in plans]
     return Shop(offers, packs, found, not merchant.is_open(), renewals and found.direct)
+
+
+def has_changed(item: str, seen: str) -> bool:
+    """Whether this thing is sold at other terms than those that stood beside the button. seen: of the form, empty for
+    a program that saw none."""
+    now = _marks(*payments.catalogue()).get(item)
+    return bool(seen) and now is not None and now not in seen.split()
 
 
 def form_targets() -> tuple[str, ...]:
@@ -76,6 +88,12 @@ def span(time: dt.timedelta) -> str:
 def month_of(month: Month) -> str:
     """`November 2026`."""
     return str(format_date(month.first_day, "MMMM yyyy"))
+
+
+def _marks(plans: Sequence[Plan], packs: Sequence[Pack]) -> dict[str, str]:
+    """Each thing by its id, with all that it is sold for."""
+    found = {one.id: f"{one.id}:{one.price_fils}:{one.credits}:{one.period_days}" for one in plans}
+    return found | {one.id: f"{one.id}:{one.price_fils}:{one.credits}" for one in packs}
 
 
 def _offer(plan: Plan, running: Subscription | None, now: dt.datetime) -> Offer:

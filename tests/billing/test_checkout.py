@@ -154,6 +154,34 @@ def test_a_price_that_changes_meanwhile_is_the_new_one(shop: Shop, send: Send) -
     assert dt.timedelta(0) < _rows(shop)[-1].expires_at - _rows(shop)[-1].created_at <= dt.timedelta(hours=24)
 
 
+def test_what_was_seen_is_what_is_asked_for(shop: Shop, layla: FlaskClient, send: Send) -> None:
+    """SUB-01: a price, credit or period that changed after the page was opened is shown before anything is begun."""
+    (seen,) = [
+        a["value"] for a in Page(layla.get("/billing").get_data(as_text=True)).all("input") if a.get("name") == "seen"
+    ]
+    with shop.app.app_context():
+        db.session.execute(sa.update(Pack).where(Pack.id == "pack-5000").values(credits=4_000_000))
+        db.session.commit()
+    answer = send(CHECKOUT, item="pack-5000", method="vm", seen=seen)
+    assert answer.status_code == 409
+    assert "What you chose has changed since you opened this page." in text_of(answer)
+    assert "4,000 credits" in text_of(answer)
+    assert _chosen(answer) == {"pack-5000", "vm"}
+    assert _rows(shop) == []
+    assert send(CHECKOUT, item="pack-15000", method="vm", seen=seen).status_code == 303, "another thing has not changed"
+
+
+def test_a_form_that_was_open_too_long_comes_back_with_its_choice(shop: Shop, layla: FlaskClient) -> None:
+    """Whoever fetched the card meanwhile presses once more. Who is not signed in chooses nothing."""
+    form = {"item": "pro", "method": "vm", "csrf_token": "of-this-morning"}
+    answer = layla.post(CHECKOUT, data=form)
+    assert answer.status_code == 400
+    assert "This form was open for too long" in text_of(answer)
+    assert _chosen(answer) == {"pro", "vm"}
+    assert "Buy a plan" not in shop.app.test_client().post(CHECKOUT, data=form).get_data(as_text=True)
+    assert _rows(shop) == []
+
+
 def test_whose_account_it_is_decides_the_session(shop: Shop, send: Send) -> None:
     """Nothing in the form names an account."""
     send(CHECKOUT, item="pro", method="kn", account=shop.cast.zaid.account_id)
