@@ -51,6 +51,7 @@ def upgrade() -> None:
     sa.Column("credits", sa.BigInteger(), nullable=False),
     sa.Column("period_days", sa.Integer(), nullable=False),
     sa.Column("amount_fils", sa.Integer(), nullable=False),
+    sa.Column("came_fils", sa.Integer(), nullable=True),
     sa.Column("currency", exact(3), nullable=False),
     sa.Column("method", exact(12), nullable=False),
     sa.Column("state", exact(10), nullable=False),
@@ -72,11 +73,12 @@ def upgrade() -> None:
     sa.Column("subscription_id", exact(32), nullable=True),
     sa.Column("seconds_given", sa.BigInteger(), nullable=False),
     sa.Column("refunded_fils", sa.Integer(), nullable=False),
+    sa.Column("concern", exact(20), nullable=False),
     sa.CheckConstraint("kind in ('plan', 'pack')", name=op.f("ck_payments_kind")),
     sa.CheckConstraint("state in ('opening', 'pending', 'failed', 'expired', 'cancelled', 'held', 'paid', 'returned')", name=op.f("ck_payments_state")),
     sa.CheckConstraint("amount_fils > 0 and amount_fils % 10 = 0", name=op.f("ck_payments_amount")),
     sa.CheckConstraint("credits >= 0", name=op.f("ck_payments_credits")),
-    sa.CheckConstraint("refunded_fils >= 0 and refunded_fils <= amount_fils", name=op.f("ck_payments_refunded")),
+    sa.CheckConstraint("refunded_fils >= 0 and refunded_fils <= coalesce(came_fils, amount_fils)", name=op.f("ck_payments_refunded")),
     sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_payments_account_id")),
     sa.ForeignKeyConstraint(["subscription_id"], ["subscriptions.id"], name=op.f("fk_payments_subscription_id")),
     sa.PrimaryKeyConstraint("id", name=op.f("pk_payments")),
@@ -86,6 +88,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("payments", schema=None) as batch_op:
         batch_op.create_index("ix_payments_account_id_created_at", ["account_id", "created_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_payments_concern"), ["concern"], unique=False)
         batch_op.create_index(batch_op.f("ix_payments_due_at"), ["due_at"], unique=False)
         batch_op.create_index("ix_payments_state_created_at", ["state", "created_at"], unique=False)
 
@@ -164,11 +167,19 @@ def upgrade() -> None:
 
     with op.batch_alter_table("subscriptions", schema=None) as batch_op:
         batch_op.add_column(sa.Column("card_id", exact(32), nullable=True))
+        batch_op.add_column(sa.Column("price_fils", sa.Integer(), nullable=True))
+        batch_op.add_column(sa.Column("period_days", sa.Integer(), nullable=True))
         batch_op.create_foreign_key(batch_op.f("fk_subscriptions_card_id"), "saved_cards", ["card_id"], ["id"])
         batch_op.drop_constraint(op.f("ck_subscriptions_state"), type_="check")
         batch_op.create_check_constraint(
             op.f("ck_subscriptions_state"), "state in ('active', 'cancelled', 'grace', 'ended')"
         )
+    for name in ("price_fils", "period_days"):  # what nobody wrote down is what it costs today
+        op.execute(f"UPDATE subscriptions SET {name} = (SELECT {name} FROM plans WHERE plans.id = subscriptions.plan_id)")
+    with op.batch_alter_table("subscriptions", schema=None) as batch_op:
+        for name in ("price_fils", "period_days"):
+            batch_op.alter_column(name, existing_type=sa.Integer(), nullable=False)
+
 
 
 def downgrade() -> None:
@@ -182,7 +193,8 @@ def downgrade() -> None:
         batch_op.drop_constraint(op.f("ck_subscriptions_state"), type_="check")
         batch_op.create_check_constraint(op.f("ck_subscriptions_state"), "state in ('active', 'cancelled', 'ended')")
         batch_op.drop_constraint(batch_op.f("fk_subscriptions_card_id"), type_="foreignkey")
-        batch_op.drop_column("card_id")
+        for name in ("card_id", "price_fils", "period_days"):
+            batch_op.drop_column(name)
 
     op.drop_table("refunds")
     op.drop_table("payment_events")

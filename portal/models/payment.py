@@ -32,7 +32,7 @@ class Payment(Base):
         sa.CheckConstraint("kind in ('plan', 'pack')", name="kind"),
         sa.CheckConstraint("amount_fils > 0 and amount_fils % 10 = 0", name="amount"),
         sa.CheckConstraint("credits >= 0", name="credits"),
-        sa.CheckConstraint("refunded_fils >= 0 and refunded_fils <= amount_fils", name="refunded"),
+        sa.CheckConstraint("refunded_fils >= 0 and refunded_fils <= coalesce(came_fils, amount_fils)", name="refunded"),
         sa.Index("ix_payments_account_id_created_at", "account_id", "created_at"),
         sa.Index("ix_payments_state_created_at", "state", "created_at"),
         MYSQL,
@@ -51,6 +51,8 @@ class Payment(Base):
     period_days: Mapped[int] = mapped_column(default=0)
     """How long it prolongs a subscription; 0 for a pack."""
     amount_fils: Mapped[int]
+    came_fils: Mapped[int | None]
+    """What the provider says that came, where that is another amount in the same currency."""
     currency: Mapped[str] = mapped_column(exact(3), default="KWD")
     method: Mapped[str] = mapped_column(exact(12))
     """The provider's code: `kn`, `vm` …"""
@@ -86,6 +88,13 @@ class Payment(Base):
     """Of its time, what was paid for with it: what a whole refund takes back, as far as it is still to come."""
     refunded_fils: Mapped[int] = mapped_column(default=0)
     """Asked for or given back: never more than was paid."""
+    concern: Mapped[str] = mapped_column(exact(20), default="", index=True)
+    """Why people must look at it although its state is right (`services/payments/concerns.py`); mostly empty."""
+
+    @property
+    def paid_fils(self) -> int:
+        """The money that came, or is to come."""
+        return self.amount_fils if self.came_fils is None else self.came_fils
 
 
 class PaymentEvent(Base):

@@ -26,6 +26,9 @@ class Subscription(Base):
     """cancelled: it runs to its end and is not renewed. grace: its end is past, and it may be paid for late."""
     starts_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
     ends_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    price_fils: Mapped[int]
+    """What `period_days` of it were had for, the latest time: what its days left are worth."""
+    period_days: Mapped[int]
     running_of: Mapped[str | None] = mapped_column(Id, unique=True)
     """The account while it runs, nothing afterwards: so that two can't run at once."""
     card_id: Mapped[str | None] = mapped_column(Id, sa.ForeignKey("saved_cards.id"))

@@ -12,6 +12,7 @@ from portal.extensions import db
 from portal.ids import new_id
 from portal.models import SavedCard, Subscription
 from portal.providers.payments import Card
+from portal.services import subscriptions
 
 
 class NoSuchCard(LookupError):
@@ -42,6 +43,7 @@ def of_account(account_id: str) -> Sequence[SavedCard]:
 
 def remove(account_id: str, card_id: str) -> None:
     """Charge it no more, and renew nothing with it. Commits. Raises NoSuchCard."""
+    subscriptions.lock(account_id)  # as a purchase does, which has the subscription before the card
     mine = sa.update(SavedCard).where(
         SavedCard.id == card_id, SavedCard.account_id == account_id, SavedCard.removed_at.is_(None)
     )

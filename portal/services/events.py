@@ -44,6 +44,8 @@ DAY_ENDED: Final = "day_ended"
 
 PAYMENT_HELD: Final = "payment_held"
 """Money came that does not count before people looked. Occasion: the payment. Facts: payment, reason."""
+PAYMENT_CONCERN: Final = "payment_concern"
+"""People must look at a payment whose state is right. Occasion: the payment, what, which. Facts: payment, concern."""
 REFUND_FAILED: Final = "refund_failed"
 """The provider did not give the money back. Occasion: the refund. Facts: refund."""
 
@@ -51,7 +53,7 @@ KINDS: Final = frozenset(
     {
         CLOUD_BUDGET_WARNING, CLOUD_BUDGET_EXHAUSTED, CLOUD_ACCOUNT_REFUSED, PROVIDER_DOWN, PROVIDER_UP,
         CREDIT_LOW, CREDIT_EXHAUSTED, ENTERPRISE_CUSTOMER, ADDRESS_BANNED, JOB_STALE, DAY_ENDED,
-        PAYMENT_HELD, REFUND_FAILED,
+        PAYMENT_CONCERN, PAYMENT_HELD, REFUND_FAILED,
     }
 )  # fmt: skip
 LONGEST: Final = 120

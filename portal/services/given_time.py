@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from portal import clock
 from portal.extensions import db
-from portal.models import Payment, Refund, Subscription
-from portal.services.terms import worth
+from portal.models import LedgerEntry, Payment, Refund, Subscription
+from portal.services.terms import rate, worth
 
 
 class Left(NamedTuple):
@@ -41,14 +41,17 @@ def left_of(payment: Payment) -> Left | None:
         higher = db.session.scalar(went_on.execution_options(populate_existing=True))
         if higher is None:
             return None
-        own, behind = worth(own, current.plan, higher.plan), worth(behind, current.plan, higher.plan)
+        own, behind = (worth(time, rate(current), rate(higher)) for time in (own, behind))
         current = higher
 
 
 def _paid_later(payment: Payment, subscription: Subscription) -> dt.timedelta:
-    """What later payments gave to the subscription, but for those whose time was taken back already."""
-    taken_back = sa.exists().where(Refund.payment_id == Payment.id, Refund.ends_period, Refund.state == "done")
-    given = sa.select(sa.func.sum(Payment.seconds_given)).where(
-        Payment.subscription_id == subscription.id, Payment.paid_at > payment.paid_at, ~taken_back
-    )
-    return dt.timedelta(seconds=int(db.session.scalar(given) or 0))
+    """What later periods gave to the subscription, transfers' too, but for those whose time was taken back already."""
+    taken_back = sa.select(Refund.payment_id).where(Refund.ends_period, Refund.state == "done")
+    later = sa.select(LedgerEntry.meta).where(
+        LedgerEntry.account_id == payment.account_id, LedgerEntry.kind == "subscription",
+        LedgerEntry.created_at >= payment.paid_at, LedgerEntry.reference != payment.id,
+        LedgerEntry.reference.not_in(taken_back),
+    )  # fmt: skip
+    given = (meta["seconds"] for meta in db.session.scalars(later) if meta.get("subscription") == subscription.id)
+    return dt.timedelta(seconds=sum(given))

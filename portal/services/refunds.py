@@ -20,7 +20,7 @@ from portal.models.base import database_now
 from portal.providers.payments import PaymentsError, Refunded
 from portal.services import credit_alerts, events, given_time, ledger, papers, subscriptions
 from portal.services.notifications import notify
-from portal.services.payments import NoSuchPayment, merchant
+from portal.services.payments import NoSuchPayment, concerns, merchant
 from portal.services.payments.transitions import before
 
 log = logging.getLogger("portal.payments")
@@ -42,7 +42,7 @@ class Bounds(NamedTuple):
 
 def bounds(payment: Payment) -> Bounds:
     """What was paid and not yet given back, as far as its credit is still there to be taken."""
-    rest = payment.amount_fils - payment.refunded_fils
+    rest = payment.paid_fils - payment.refunded_fils
     if payment.state == "held":
         return Bounds(rest, 0)
     if payment.state != "paid":
@@ -76,9 +76,10 @@ def request(payment_id: str, fils: int, *, reason: str, actor: str, ends_period:
     return refund_id
 
 
-def carry_on(refund_id: str) -> str:
+def carry_on(refund_id: str, *, patient: bool = True) -> str:
     """Do the next step of a refund: file it, or ask what became of it. Returns its state. Commits.
 
+    patient: nobody waits for the answer.
     Safe to call by many at once; a provider that can't be asked is no error.
     """
     refund = _claim(refund_id)
@@ -92,7 +93,7 @@ def carry_on(refund_id: str) -> str:
     known = set(db.session.scalars(others))
     refund.in_doubt = True  # from here on it may be there, should this process end now
     db.session.commit()
-    provider = merchant.provider(patient=True)
+    provider = merchant.provider(patient=patient)
     found = None
     if looks:
         try:
@@ -109,6 +110,24 @@ def carry_on(refund_id: str) -> str:
     return _note(refund_id, found)
 
 
+def hear(payment_id: str, provider_refund: str) -> None:
+    """Somebody told of a refund: ours is asked about, by the next sweep where it can't be now; one that is not ours is
+    people's business. Commits.
+
+    provider_refund: the provider's id of one that was made, empty for another.
+    """
+    mine = sa.update(Refund).where(Refund.open_of == payment_id)
+    options = {"synchronize_session": False}
+    known = sa.select(Refund.id).where(Refund.payment_id == payment_id, Refund.provider_refund == provider_refund)
+    opened = db.session.execute(mine.values(due_at=clock.utcnow()), execution_options=options).rowcount  # type: ignore[attr-defined]
+    if not opened and provider_refund and db.session.scalar(known) is None:
+        concerns.note(payment_id, concerns.REFUNDED, source="webhook", key=provider_refund, refund=provider_refund)
+    filed = db.session.scalar(sa.select(Refund.id).where(Refund.open_of == payment_id, Refund.state == "filed"))
+    db.session.commit()
+    if filed is not None:
+        carry_on(filed, patient=False)
+
+
 def of_payment(payment_id: str) -> list[Refund]:
     """Every refund of a payment, the oldest first."""
     return list(db.session.scalars(sa.select(Refund).where(Refund.payment_id == payment_id).order_by(Refund.id)))
@@ -121,10 +140,12 @@ def due(limit: int = 50) -> list[str]:
         return list(connection.scalars(waiting.order_by(Refund.due_at).limit(limit)))
 
 
-def _credits(payment: Payment, fils: int) -> int:
-    """Milli-credits that go with so many fils, after what went before: all parts together are all of it."""
-    after = payment.credits * (payment.refunded_fils + fils) // payment.amount_fils
-    return after - payment.credits * payment.refunded_fils // payment.amount_fils
+def _credits(payment: Payment, fils: int, earlier: int | None = None) -> int:
+    """Milli-credits that go with so many fils, after what went earlier (all that was asked for until now, unless it is
+    said otherwise): all parts together are all of it."""
+    earlier = payment.refunded_fils if earlier is None else earlier
+    after = payment.credits * (earlier + fils) // payment.paid_fils
+    return after - payment.credits * earlier // payment.paid_fils
 
 
 def _covered(payment: Payment, fils: int, available: int) -> int:
@@ -132,7 +153,7 @@ def _covered(payment: Payment, fils: int, available: int) -> int:
     if _credits(payment, fils) <= available:
         return fils
     # One milli-credit more than there is: the rounding of a part may be that much in its favour, and never more.
-    fils = min(fils, (available + 1) * payment.amount_fils // payment.credits) // 10 * 10
+    fils = min(fils, (available + 1) * payment.paid_fils // payment.credits) // 10 * 10
     while fils and _credits(payment, fils) > available:
         fils -= 10
     return fils
@@ -151,7 +172,7 @@ def _write(payment_id: str, account_id: str, fils: int, reason: str, actor: str,
     if fils > most.fils:
         raise NotRefundable(f"at most {most.fils} fils can be given back: the rest was given back or its credit spent")
     credits = 0 if payment.state == "held" else _credits(payment, fils)
-    whole = payment.refunded_fils + fils == payment.amount_fils
+    whole = payment.refunded_fils + fils == payment.paid_fils
     takes_time = payment.kind == "plan" and payment.state == "paid" and (whole if ends_period is None else ends_period)
     now = clock.utcnow()
     refund = Refund(
@@ -247,6 +268,7 @@ def _done(refund_id: str, found: Refunded) -> str:
                 return db.session.scalar(sa.select(Refund.state).where(Refund.id == refund_id)) or ""
             refund = db.session.get_one(Refund, refund_id, populate_existing=True)
             payment = db.session.get_one(Payment, refund.payment_id, populate_existing=True, with_for_update=True)
+            _fit(refund, payment, found)
             _trail(refund, "done", "provider", provider=found.id)
             balance = _take(refund, payment)
             if payment.state == "held":
@@ -262,6 +284,22 @@ def _done(refund_id: str, found: Refunded) -> str:
             raise
     log.info("refund done", extra={"refund": refund_id})
     return "done"
+
+
+def _fit(refund: Refund, payment: Payment, found: Refunded) -> None:
+    """The provider's people carry refunds out by hand: where another amount went back, the books have that one (never
+    more than was asked for), and people look at it."""
+    asked, given = refund.amount_fils, found.amount_fils
+    if given is None or given == asked:
+        return
+    concerns.note(payment.id, concerns.OTHER_AMOUNT, source="provider", key=refund.id, asked=asked, given=given)
+    if not 0 < given < asked or given % 10 or payment.state == "held":
+        return
+    credits = _credits(payment, given, payment.refunded_fils - asked) if refund.credits else 0
+    ledger.release(refund.account_id, refund.credits - credits)
+    payment.refunded_fils -= asked - given
+    refund.amount_fils, refund.credits = given, credits
+    db.session.flush()
 
 
 def _take(refund: Refund, payment: Payment) -> int:

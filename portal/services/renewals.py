@@ -49,7 +49,17 @@ def renew_due() -> int:
     )  # fmt: skip
     ids = db.session.scalars(due.order_by(Subscription.ends_at)).all()
     db.session.rollback()
-    return sum(renew(subscription_id) for subscription_id in ids)
+    return sum(_renewed(subscription_id) for subscription_id in ids)
+
+
+def _renewed(subscription_id: str) -> bool:
+    """One that fails stands in nobody's way, and its turn comes again."""
+    try:
+        return renew(subscription_id)
+    except Exception:
+        log.exception("renewal failed", extra={"subscription": subscription_id})
+        db.session.rollback()
+        return False
 
 
 def renew(subscription_id: str) -> bool:

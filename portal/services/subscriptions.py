@@ -74,10 +74,17 @@ def lock(account_id: str) -> None:
 
 
 def give(
-    account_id: str, plan_id: str, length: dt.timedelta, credits: int, *, reference: str, actor: str
+    account_id: str,
+    plan_id: str,
+    length: dt.timedelta,
+    credits: int,
+    *,
+    reference: str,
+    actor: str,
+    fils: int | None = None,
 ) -> tuple[Subscription, dt.timedelta]:
     """A period of a plan in the caller's transaction, behind `lock`: its time, its credit (milli-credits) and its
-    message; the caller commits, within `changing("account:…")`.
+    message; the caller commits, within `changing("account:…")`. fils: what was paid; by default the plan's price.
 
     Returns the subscription and the time that was paid for: what the days left of another plan became is not part of
     it. Raises ledger.AlreadyBooked.
@@ -87,34 +94,45 @@ def give(
     # As it is behind the lock: a row that this session read earlier may have been prolonged meanwhile.
     present = sa.select(Subscription).where(Subscription.running_of == account_id)
     old = db.session.scalar(present.execution_options(populate_existing=True))
-    deal = terms(old, plan, length, now)
+    deal = terms(old, plan, length, now, fils)
     if deal.move == "extend" or deal.move == "convert":
         assert old is not None
-        old.ends_at, old.state = deal.ends_at, "active"
         current = old
+        current.ends_at = deal.ends_at
+        if current.state == "cancelled":
+            current.card_id = None  # whoever cancelled and pays by hand is not charged by itself afterwards
+        if deal.move == "extend":
+            current.state = "active"
     else:
+        cancelled = old is not None and old.state == "cancelled"
         if old is not None:
             _end(old, now)
         current = Subscription(
             id=new_id(), account_id=account_id, plan_id=plan_id, state="active", starts_at=now, ends_at=deal.ends_at,
-            running_of=account_id, actor=actor,
+            running_of=account_id, actor=actor, price_fils=0, period_days=plan.period_days,
         )  # fmt: skip
-        if old is not None and old.ends_at > now:
+        if old is not None and old.ends_at > now and not cancelled:
             current.card_id = old.card_id  # whoever renewed the smaller plan by card goes on with the greater one
         db.session.add(current)
+    if current.plan_id == plan_id:
+        current.price_fils = plan.price_fils if fils is None else fils
+        current.period_days = plan.period_days if fils is None else length.days
     db.session.execute(sa.update(Account).where(Account.id == account_id).values(plan_id=current.plan_id))
     db.session.flush()
-    facts: dict[str, Any] = {
-        "plan": {"ar": plan.name_ar, "en": plan.name_en}, "expires": current.ends_at.isoformat(),
-    }  # fmt: skip
+    own = deal.given - deal.carried
     if credits:
-        ledger.credit(account_id, credits, kind="subscription", reference=reference, actor=actor)
+        meta = {"plan": plan_id, "subscription": current.id, "seconds": int(own.total_seconds())}
+        ledger.credit(account_id, credits, kind="subscription", reference=reference, actor=actor, meta=meta)
+    had = db.session.get_one(Plan, current.plan_id)  # not always the one that was paid for: a lower one prolongs it
+    facts: dict[str, Any] = {
+        "plan": {"ar": had.name_ar, "en": had.name_en}, "expires": current.ends_at.isoformat(),
+    }  # fmt: skip
     if not notify(account_id, "subscription_confirmed", reference, credits=credits, **facts):
         raise ledger.AlreadyBooked(f"subscription {reference}")  # a plan without credit has no entry to tell
     highest = db.session.scalar(sa.select(sa.func.max(Plan.rank)).where(Plan.enabled))
     if plan.rank == highest and current.plan_id == plan_id:
         events.record(db.session, events.ENTERPRISE_CUSTOMER, current.id, account=account_id, plan=plan_id)
-    return current, deal.given - deal.carried
+    return current, own
 
 
 def take_back(subscription: Subscription, time: dt.timedelta) -> None:
@@ -143,6 +161,7 @@ def reactivate(account_id: str) -> Subscription:
 
 def stop_renewing(account_id: str) -> None:
     """It goes on to its end, and no card is charged for another period. Commits. Raises NothingRuns."""
+    _lock_known(account_id)
     renews = sa.update(Subscription).where(Subscription.running_of == account_id, Subscription.card_id.is_not(None))
     if db.session.execute(renews.values(card_id=None)).rowcount != 1:  # type: ignore[attr-defined]
         db.session.rollback()
@@ -218,6 +237,7 @@ def _tell_end(account_id: str, occasion: str, plan: Any, ends_at: dt.datetime) -
 
 
 def _turn(account_id: str, before: tuple[str, ...], after: str) -> Subscription:
+    _lock_known(account_id)
     turned = sa.update(Subscription).where(
         Subscription.running_of == account_id, Subscription.state.in_(before), Subscription.ends_at > clock.utcnow()
     )
@@ -228,6 +248,15 @@ def _turn(account_id: str, before: tuple[str, ...], after: str) -> Subscription:
     subscription = running(account_id)
     assert subscription is not None
     return subscription
+
+
+def _lock_known(account_id: str) -> None:
+    """In the order of a purchase: whoever had the subscription first and then waited for its index was broken off."""
+    try:
+        lock(account_id)
+    except LookupError:
+        db.session.rollback()
+        raise NothingRuns(account_id) from None
 
 
 def _running(*conditions: sa.ColumnElement[bool]) -> list[sa.Row[str, str, str, dt.datetime, str, str, str | None]]:

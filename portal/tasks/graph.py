@@ -56,9 +56,10 @@ def customer(run: Run) -> Mapping[str, Any]:
 
 
 def payment(run: Run) -> Mapping[str, Any]:
-    """A payment that is held, for people."""
+    """A payment that is held, or that people must look at for another reason."""
     row = db.session.get_one(Payment, run.facts["payment"])
-    return {"amount": row.amount_fils, "email": _owner(row.account_id), "reason": reasons.words(run.facts["reason"])}
+    why = reasons.words(run.facts.get("concern") or run.facts["reason"])
+    return {"amount": row.paid_fils, "email": _owner(row.account_id), "reason": why}
 
 
 def refund(run: Run) -> Mapping[str, Any]:
@@ -86,6 +87,7 @@ def summarise(run: Run) -> Mapping[str, Any]:
 
 
 TELL_STAFF = (Step("tell_staff", tell_staff),)
+TELL_STAFF_OF_PAYMENT = (Step("payment", payment), Step("tell_staff", tell_staff, needs=("payment",)))
 GRAPH: Graph = {
     events.CREDIT_LOW: (Step("tell_customer", tell_customer),),
     events.CREDIT_EXHAUSTED: (Step("tell_customer", tell_customer),),
@@ -100,10 +102,8 @@ GRAPH: Graph = {
         Step("customer", customer),
         Step("tell_staff", tell_staff, needs=("customer",)),
     ),
-    events.PAYMENT_HELD: (
-        Step("payment", payment),
-        Step("tell_staff", tell_staff, needs=("payment",)),
-    ),
+    events.PAYMENT_HELD: TELL_STAFF_OF_PAYMENT,
+    events.PAYMENT_CONCERN: TELL_STAFF_OF_PAYMENT,
     events.REFUND_FAILED: (
         Step("refund", refund),
         Step("tell_staff", tell_staff, needs=("refund",)),

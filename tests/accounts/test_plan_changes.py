@@ -10,7 +10,7 @@ from flask import Flask
 from portal.extensions import db
 from portal.models import Event, Notification, Plan, Subscription
 from portal.services import events, ledger, subscriptions, tunables
-from portal.services.terms import terms, worth
+from portal.services.terms import rate, terms, worth
 from tests.accounts.test_subscriptions import ENTERPRISE, PRO, balance, begin, plan_of, rows, told
 from tests.ledger.books import Threads
 from tests.notifications.outside import Clock, customer, notes
@@ -46,7 +46,7 @@ def test_of_two_plans_at_once_the_higher_runs_and_no_worth_is_lost(portal: Flask
         assert balance(owner.account) == 4 * (PRO + ENTERPRISE)
         assert len(notes(Notification.kind == "subscription_confirmed")) == 8
         pro, enterprise = (db.session.get_one(Plan, plan) for plan in ("pro", "enterprise"))
-        whole = dt.timedelta(days=4 * 30) + worth(dt.timedelta(days=4 * 30), pro, enterprise)
+        whole = dt.timedelta(days=4 * 30) + worth(dt.timedelta(days=4 * 30), rate(pro), rate(enterprise))
         assert dt.timedelta() <= row.starts_at + whole - row.ends_at < dt.timedelta(seconds=8)  # each rounded down
         assert ledger.check() == []
 
@@ -85,7 +85,7 @@ def test_time_is_never_made_by_changing_plans(portal: Flask) -> None:
         Plan(id=name, rank=n, price_fils=fils, period_days=30) for n, (name, fils) in enumerate((("a", 0), ("b", 10)))
     )
     month, now = dt.timedelta(days=30), dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    assert worth(month, free, paid) == worth(month, paid, free) == dt.timedelta()
+    assert worth(month, rate(free), rate(paid)) == worth(month, rate(paid), rate(free)) == dt.timedelta()
     over = Subscription(plan=paid, plan_id="b", ends_at=now - dt.timedelta(seconds=1))
     assert terms(over, free, month, now).move == "new"
     assert terms(over, paid, month, now) == ("extend", over.ends_at + month, month, dt.timedelta())

@@ -21,7 +21,6 @@ from tests.payments.world import World
 from tests.regressions.money_world import world  # noqa: F401
 
 
-@pytest.mark.xfail(strict=True, reason="checkout._begun hands out a pending payment that has no address to pay at")
 def test_whose_invoice_was_found_without_its_address_gets_one_that_can_be_paid(world: World) -> None:  # noqa: F811
     """SUB-02: the answer to the opening was lost, the sweep found the invoice by our reference: it is pending and has
     no address. For ten minutes every press of the button ended at `Location:` nothing, which led back to the form."""
@@ -35,7 +34,6 @@ def test_whose_invoice_was_found_without_its_address_gets_one_that_can_be_paid(w
         assert world.begin(layla.account, "pack-5000").url.startswith("http")
 
 
-@pytest.mark.xfail(strict=True, reason="open_invoice notes the address only on a row that is still `opening`")
 def test_who_looks_while_the_invoice_is_made_does_not_take_its_address_away(
     world: World,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
@@ -57,7 +55,6 @@ def test_who_looks_while_the_invoice_is_made_does_not_take_its_address_away(
         assert world.begin(customer().account, "pack-5000").url.startswith("http")
 
 
-@pytest.mark.xfail(strict=True, reason="merchant.methods() remembers no failure: each page waits for the provider anew")
 def test_a_provider_that_is_away_is_not_waited_for_by_every_page(shop: Shop, layla: FlaskClient) -> None:  # noqa: F811
     """SUB-02: with nothing remembered (a fresh worker), each look at /billing waited up to 17 s for the provider; on a
     host with one thread that is a portal that stands still."""
@@ -69,7 +66,6 @@ def test_a_provider_that_is_away_is_not_waited_for_by_every_page(shop: Shop, lay
     assert shop.asked("InitiatePayment") - before <= 2
 
 
-@pytest.mark.xfail(strict=True, reason="may_ask leaves the session's transaction open while it talks to the store")
 def test_the_store_is_not_asked_inside_a_transaction(world: World, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """House rule, OPS-01: `may_ask` reads its limit from the database and then talks to Redis; on SQLite that is the
     write lock, held for as long as a store that is away is waited for."""
@@ -88,7 +84,6 @@ def test_the_store_is_not_asked_inside_a_transaction(world: World, monkeypatch: 
         assert not any(held)
 
 
-@pytest.mark.xfail(strict=True, reason="FormExpired is one page for every form, and forgets what was chosen")
 def test_a_form_that_was_open_too_long_keeps_what_was_chosen(shop: Shop, layla: FlaskClient) -> None:  # noqa: F811
     """SUB-02: whoever went for the card and came back an hour later starts from the beginning, on another page."""
     chosen = {"item": "pro", "method": "vm", "csrf_token": "of-this-morning"}
@@ -98,7 +93,6 @@ def test_a_form_that_was_open_too_long_keeps_what_was_chosen(shop: Shop, layla: 
     assert "/billing?item=pro&method=vm" in page or re.search(r'value="pro"[^>]*checked', page)
 
 
-@pytest.mark.xfail(strict=True, reason="the form says nothing of the price that its reader saw")
 def test_a_price_that_went_up_is_shown_before_it_is_asked_for(shop: Shop, layla: FlaskClient) -> None:  # noqa: F811
     """SUB-01, SUB-02: 15.000 on the page, 20.000 in the row a minute later; she pressed "continue" beside 15.000 and
     was sent to pay 20.000. The form's own fields are sent as they stand, as a browser does."""
@@ -113,7 +107,6 @@ def test_a_price_that_went_up_is_shown_before_it_is_asked_for(shop: Shop, layla:
     assert "20.000" in answer.get_data(as_text=True)
 
 
-@pytest.mark.xfail(strict=True, reason="checkout.begin does not look whether the account is suspended")
 def test_a_suspended_account_is_not_led_to_pay(world: World) -> None:  # noqa: F811
     """PAY-01, ADMIN-11: its money is taken and held at once, for people to give back by hand."""
     with world.app.app_context():
@@ -126,7 +119,6 @@ def test_a_suspended_account_is_not_led_to_pay(world: World) -> None:  # noqa: F
         assert world.rows(Payment) == []
 
 
-@pytest.mark.xfail(strict=True, reason="`failed` without an invoice is asked about, and after five minutes closed")
 def test_an_order_that_was_refused_is_not_told_as_not_paid_in_time(world: World) -> None:  # noqa: F811
     """SUB-02: the provider made no invoice. Who looked again read "not made in time … if you did pay, tell us"."""
     with world.app.app_context():

@@ -18,7 +18,6 @@ from tests.services.databases import Engine
 from tests.services.portal_app import MakeApp
 
 
-@pytest.mark.xfail(strict=True, reason="cards.remove locks card, subscription; a purchase subscription, card")
 def test_a_card_is_removed_while_an_upgrade_is_confirmed(
     make_app: MakeApp, mariadb_engine: Engine, sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

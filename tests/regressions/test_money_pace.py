@@ -16,7 +16,6 @@ from tests.billing.conftest import layla, shop  # noqa: F401
 from tests.doors.shop import LONG_AGO, SERVER, Shop
 
 
-@pytest.mark.xfail(strict=True, reason="may_ask has one count for everybody; the HTML return page is not slowed")
 def test_one_customers_return_pages_do_not_use_up_everybodys_questions(
     shop: Shop,  # noqa: F811
     layla: FlaskClient,  # noqa: F811
@@ -44,7 +43,6 @@ def test_one_customers_return_pages_do_not_use_up_everybodys_questions(
     assert shop.row(theirs).state == "paid"
 
 
-@pytest.mark.xfail(strict=True, reason="answers.LONGEST_WAIT believes a day; resting is seen nowhere")
 def test_one_odd_answer_does_not_stop_all_questions_for_a_day(shop: Shop) -> None:  # noqa: F811
     """TOP-02, PAY-03: `429, Retry-After: 86400` (or a 503 of their maintenance) to one question, and for a day nobody's
     payment is asked about; `read_missed` returned 0 meanwhile, so job, /readyz and the staff's list were green."""

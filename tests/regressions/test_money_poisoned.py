@@ -2,8 +2,6 @@
 
 import contextlib
 
-import pytest
-
 from portal.services import ledger, payments, reconciliation, topups
 from portal.services.payments import held
 from tests.notifications.outside import customer
@@ -22,7 +20,6 @@ def booked_by_hand(world: World) -> str:  # noqa: F811
     return payment.id
 
 
-@pytest.mark.xfail(strict=True, raises=ledger.AlreadyBooked, reason="_give raises for ever: 500 at every door")
 def test_a_payment_that_was_booked_by_hand_comes_to_an_end(world: World) -> None:  # noqa: F811
     """TOP-02, PAY-03: its reference is in the ledger already, so it can't be credited again, and must not. Every door
     answered 500 from then on, the customer's return page with it; staff heard of it 25 hours later, as "unanswered"."""
@@ -33,7 +30,6 @@ def test_a_payment_that_was_booked_by_hand_comes_to_an_end(world: World) -> None
         assert [one.payment for one in held.attention()] == [payment]
 
 
-@pytest.mark.xfail(strict=True, reason="ask_due has no guard around one payment: all behind it, and all refunds, wait")
 def test_it_does_not_end_the_sweep(world: World) -> None:  # noqa: F811
     """PAY-03: everything that was due after it in the same sweep was left, at every turn of its schedule."""
     with world.app.app_context():
@@ -46,7 +42,6 @@ def test_it_does_not_end_the_sweep(world: World) -> None:  # noqa: F811
         assert world.payment(other.id).state == "paid"
 
 
-@pytest.mark.xfail(strict=True, reason="read_missed has no guard around one notice: its watermark never moves again")
 def test_it_does_not_keep_missed_webhooks_from_being_read(world: World) -> None:  # noqa: F811
     """PAY-03: its notice is in every list of the next three days, and whatever stands behind it is never read."""
     with world.app.app_context():

@@ -138,13 +138,14 @@ class Refunded(NamedTuple):
 class Notice(NamedTuple):
     """A webhook: a hint of what to ask about, never the truth. kind: `payment`, `refund`, or another event's name.
     invoice, reference: of the payment (for a refund: of the original one). key: the same for each delivery of the same
-    event; state: as the body says, for the log."""
+    event; state: as the body says. about: the provider's id of the attempt, or of the refund."""
 
     kind: str
     key: str
     invoice: str
     reference: str
     state: str
+    about: str = ""
 
 
 class PaymentProvider(Protocol):

@@ -17,7 +17,7 @@ log = logging.getLogger("portal.payments")
 
 EVENTS: Final = {
     1: "payment", 2: "refund", 3: "BALANCE_TRANSFERRED", 4: "SUPPLIER_STATUS_CHANGED", 5: "RECURRING_UPDATES",
-    6: "DISPUTE_STATUS_CHANGED", 7: "SUPPLIER_UPDATE_REQUEST_CHANGED",
+    6: "dispute", 7: "SUPPLIER_UPDATE_REQUEST_CHANGED",
 }  # fmt: skip
 _OF_AN_INVOICE = ("Invoice.Id", "Invoice.Status", "Transaction.Status", "Transaction.PaymentId",
                   "Invoice.ExternalIdentifier")  # fmt: skip
@@ -176,16 +176,17 @@ def _has_parts(data: dict[str, Any]) -> bool:
 def _notice(event: int, data: dict[str, Any], key: str, *, second: bool) -> Notice:
     if not second:
         status = {2: "RefundStatus", 5: "RecurringStatus"}.get(event, "TransactionStatus")
-        paths = ["InvoiceId", "CustomerReference", status]
+        paths = ["InvoiceId", "CustomerReference", status, "RefundId" if event == 2 else "PaymentId"]
     elif event == 2:  # Refund.InvoiceId is the refund's own invoice
-        paths = ["ReferencedInvoice.Id", "ReferencedInvoice.ExternalIdentifier", "Refund.Status"]
+        paths = ["ReferencedInvoice.Id", "ReferencedInvoice.ExternalIdentifier", "Refund.Status", "Refund.Id"]
     else:
-        paths = ["Invoice.Id", "Invoice.ExternalIdentifier", "Transaction.Status"]
-    invoice, reference, state = (wire.member(data, *path.split(".")) for path in paths)
+        paths = ["Invoice.Id", "Invoice.ExternalIdentifier", "Transaction.Status", "Transaction.PaymentId"]
+    invoice, reference, state, about = (wire.member(data, *path.split(".")) for path in paths)
     return Notice(
         kind=EVENTS.get(event, f"event {event}"),
         key=key,
         invoice=wire.identity(invoice),
         reference=wire.text(reference),
         state=wire.text(state, 40),
+        about=wire.identity(about),
     )

@@ -94,6 +94,8 @@ _ALL = (
     Kind("enterprise_customer", STAFF, {"name": F.TEXT, "email": F.LATIN, **_PLAN}, "/admin/users"),
     Kind("payment_held", STAFF, {"payment": F.LATIN, "amount": F.DINARS, "email": F.LATIN, "reason": F.BILINGUAL},
          "/admin/payments"),
+    Kind("payment_concern", STAFF, {"payment": F.LATIN, "amount": F.DINARS, "email": F.LATIN, "reason": F.BILINGUAL},
+         "/admin/payments"),
     Kind("refund_failed", STAFF, {"payment": F.LATIN, "amount": F.DINARS, "email": F.LATIN, "error": F.LATIN},
          "/admin/payments"),
     Kind("provider_down", STAFF, {"provider": F.LATIN, "reason": F.LATIN}, "/admin/providers"),

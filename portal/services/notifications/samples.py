@@ -36,6 +36,10 @@ FACTS: Final[dict[str, dict[str, Any]]] = {
         "payment": "0190f3c2a4b17c3e9d52f61a7b8c9d0e", "amount": 15_000, "email": "layla@example.com",
         "reason": {"ar": "المبلغ المدفوع غير المبلغ المطلوب", "en": "another amount was paid than was asked for"},
     },
+    "payment_concern": {
+        "payment": "0190f3c2a4b17c3e9d52f61a7b8c9d0e", "amount": 15_000, "email": "layla@example.com",
+        "reason": {"ar": "دفع العميل الفاتورة أكثر من مرة", "en": "the customer paid the invoice more than once"},
+    },
     "refund_failed": {
         "payment": "0190f3c2a4b17c3e9d52f61a7b8c9d0e", "amount": 15_000, "email": "layla@example.com",
         "error": "the provider did not carry it out",

@@ -112,6 +112,28 @@ Nothing was credited yet. Let it count once you have checked it, or give the mon
 {link}""",
         ),
     },
+    "payment_concern": {
+        "ar": Wording(
+            "دفعة تحتاج إلى مراجعتكم",
+            """\
+العملية: {payment}
+المبلغ: {amount}
+العميل: {email}
+السبب: {reason}
+لم يتغيّر شيء في رصيد العميل. راجعوا العملية لدى خدمة الدفع، ثم قرّروا ما يلزم:
+{link}""",
+        ),
+        "en": Wording(
+            "A payment needs your eyes",
+            """\
+Payment: {payment}
+Amount: {amount}
+Customer: {email}
+Why: {reason}
+Nothing was changed in the customer's balance. Look at it at the payment provider, then decide:
+{link}""",
+        ),
+    },
     "refund_failed": {
         "ar": Wording(
             "لم يُردّ مبلغ إلى عميل",

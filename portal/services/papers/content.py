@@ -26,25 +26,29 @@ def of_receipt(payment: Payment, at: dt.datetime) -> Content:
         "name": {"ar": payment.name_ar, "en": payment.name_en},
         "credits": payment.credits,
         "days": payment.period_days,
-        "unit_fils": payment.amount_fils,
-        "amount_fils": payment.amount_fils,
+        "unit_fils": payment.paid_fils,
+        "amount_fils": payment.paid_fils,
     }
     return {
         **_parties(payment, at),
         "lines": [line],
-        "amount_fils": payment.amount_fils,
-        "tax": tax(payment.amount_fils, tunables.get("vat_percent")),
+        "amount_fils": payment.paid_fils,
+        "tax": tax(payment.paid_fils, tunables.get("vat_percent")),
     }
 
 
 def of_credit_note(refund: Refund, payment: Payment, corrects: Paper, taken: int, at: dt.datetime) -> Content:
     """All that a credit note tells. taken: milli-credits taken back. The tax is its receipt's, not today's."""
     was = corrects.content["tax"]
+    percent = was["percent"] if was else 0
+    # Cut as the credits are: of all notes together there is the receipt's tax, whatever each was rounded to.
+    after, before = (tax(fils, percent) for fils in (payment.refunded_fils, payment.refunded_fils - refund.amount_fils))
+    part = {"percent": percent, "fils": after["fils"] - before["fils"]} if after and before else None
     return {
         **_parties(payment, at),
         "lines": corrects.content["lines"],
         "amount_fils": refund.amount_fils,
-        "tax": tax(refund.amount_fils, was["percent"] if was else 0),
+        "tax": part and part | {"net_fils": refund.amount_fils - part["fils"]},
         "corrects": {"number": corrects.number, "issued_at": corrects.content["issued_at"]},
         "refund": {
             "id": refund.id,

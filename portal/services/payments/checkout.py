@@ -15,6 +15,7 @@ from flask import current_app
 from portal import clock
 from portal.config import Settings
 from portal.errors import (
+    AccountSuspended,
     HigherPlanRuns,
     NoSuchMethod,
     NotForSale,
@@ -54,8 +55,10 @@ def begin(account: Account, user: User, item: str, method: str, *, language: str
 
     item: a plan's or a pack's id. method: one of `merchant.methods()` by its code. keep_card: for renewals by itself,
     where the operator has opened them. Raises NotForSale, NoSuchMethod, HigherPlanRuns, TooManyPayments,
-    PaymentsClosed, PaymentServiceAway, PaymentRefused.
+    PaymentsClosed, PaymentServiceAway, PaymentRefused, AccountSuspended.
     """
+    if account.suspended_at is not None or user.suspended_at is not None:
+        raise AccountSuspended  # the money would only be held
     chosen = _method(method)
     bought = _item(account, item)
     keeps = bool(keep_card and bought.kind == "plan" and chosen.code != "kn" and tunables.get("automatic_renewal"))
@@ -88,8 +91,12 @@ def open_invoice(payment: Payment, order: Order) -> Opened:
         if not fault.in_doubt:
             _give_up(payment_id, fault.reason)
         raise (PaymentRefused if fault.permanent else PaymentServiceAway) from fault
-    noted = sa.update(Payment).where(Payment.id == payment_id, Payment.state == "opening")
-    noted = noted.values(state="pending", invoice=opened.invoice, url=opened.url)
+    # Whoever looked meanwhile found the invoice by our reference, and not its address.
+    mine = sa.update(Payment).where(
+        Payment.id == payment_id, sa.or_(Payment.invoice.is_(None), Payment.invoice == opened.invoice)
+    )
+    states = sa.case((Payment.state == "opening", "pending"), else_=Payment.state)
+    noted = mine.values(state=states, invoice=opened.invoice, url=opened.url)
     db.session.execute(noted, execution_options={"synchronize_session": False})
     _note(payment_id, "pending", "checkout", invoice=opened.invoice)
     db.session.commit()
@@ -182,7 +189,8 @@ def _begun(account_id: str, item: Item, method: Method, keeps: bool) -> Payment 
     now = clock.utcnow()
     query = sa.select(Payment).where(
         Payment.account_id == account_id, Payment.created_at > now - AGAIN, Payment.expires_at > now,
-        Payment.state == "pending", Payment.item == item.id, Payment.kind == item.kind, Payment.method == method.code,
+        Payment.state == "pending", Payment.url != "", Payment.item == item.id, Payment.kind == item.kind,
+        Payment.method == method.code,
         Payment.amount_fils == item.amount_fils, Payment.credits == item.credits, Payment.keeps_card == keeps,
     )  # fmt: skip
     return db.session.scalar(query.order_by(Payment.created_at.desc()).limit(1))

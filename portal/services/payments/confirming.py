@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from portal import clock, database
 from portal.extensions import db
 from portal.freshness import changing
-from portal.models import Account, Payment, PaymentEvent, User, Wallet
+from portal.models import Account, LedgerEntry, Payment, PaymentEvent, User, Wallet
 from portal.providers.payments import PaymentsError, Status
 from portal.services import cards, events, papers, subscriptions, topups
 from portal.services.notifications import notify
-from portal.services.payments import merchant, reasons
+from portal.services.payments import concerns, merchant, reasons
 from portal.services.payments.schedule import next_ask
 from portal.services.payments.transitions import OPEN, UNDECIDED, before
 from portal.services.payments.verdict import Verdict, judge, trail
@@ -38,22 +38,23 @@ class NoSuchPayment(LookupError):
     """There is no payment with this id."""
 
 
-def confirm(payment_id: str, *, source: str, tried: str = "", patient: bool = False) -> str:
+def confirm(payment_id: str, *, source: str, tried: str = "", patient: bool = False, again: bool = False) -> str:
     """Find out what became of a payment and do what follows. Returns its state. Commits; safe to call by many at once.
 
     source: who asks: `return`, `webhook`, `sweep`, `console`, `user:<id>`. tried: the provider's payment id that a
-    browser came back with, a hint of which attempt to tell of. patient: nobody waits for the answer.
+    browser came back with, a hint of which attempt to tell of. patient: nobody waits for the answer. again: ask also
+    about one that is over, since another attempt at it is said to have paid.
     Raises NoSuchPayment; a provider that can't be asked is no error: it is asked again in time.
     """
     database.reading.set(False)  # the return page is a GET, and writes
     payment = read(payment_id)
-    if payment.state not in UNDECIDED or not merchant.is_open():
+    never_made = payment.state == "failed" and payment.invoice is None
+    if not (again or payment.state in UNDECIDED) or never_made or not merchant.is_open():
         return payment.state
     if (due := _claim(payment)) is None:
         return read(payment_id).state
-    may_ask = merchant.may_ask()
-    db.session.rollback()  # nothing stays open while the provider is asked, nor beside the line that puts it off
-    if not may_ask:
+    # Nothing stays open while the provider is asked (`may_ask` sees to it too), nor beside the line that puts it off.
+    if not merchant.may_ask(by_browser=source == "return"):
         _put_off(payment, WAIT)
         return payment.state
     try:
@@ -86,7 +87,9 @@ def settle(
     if overrule and verdict.state == "held":
         verdict = Verdict("paid", "", verdict.attempt)
     if verdict.state in ("paid", "held"):
-        return _count(payment, verdict, status, source, overrule)
+        state = _count(payment, verdict, status, source, overrule)
+        _look_for_a_second(payment.id, status, source)
+        return state
     return _note_unpaid(payment, verdict, status, source, due)
 
 
@@ -105,14 +108,14 @@ def _claim(payment: Payment) -> dt.datetime | None:
     """Take the turn to ask. Returns when it is asked about next; None for who comes too soon, and leaves word: they may
     know more than the answer that is on its way."""
     now = clock.utcnow()
+    # An instant to come was written by a host whose clock is ahead: nobody waits for that.
+    free = sa.or_(Payment.asked_at.is_(None), Payment.asked_at <= now - PAUSE, Payment.asked_at > now + PAUSE)
     # With its state: whoever had read it a moment before it was paid made it due again.
-    mine = sa.update(Payment).where(
-        Payment.id == payment.id, Payment.state.in_(UNDECIDED),
-        sa.or_(Payment.asked_at.is_(None), Payment.asked_at <= now - PAUSE),
-    )  # fmt: skip
+    mine = sa.update(Payment).where(Payment.id == payment.id, Payment.state == payment.state, free)
     due = next_ask(payment.created_at, now, payment.expires_at)
+    values = {"asked_at": now, "asks": Payment.asks + 1} | ({"due_at": due} if payment.state in UNDECIDED else {})
     with db.engine.begin() as connection:
-        taken = connection.execute(mine.values(asked_at=now, asks=Payment.asks + 1, due_at=due)).rowcount == 1
+        taken = connection.execute(mine.values(**values)).rowcount == 1
     if not taken:
         _put_off(payment, PAUSE)
     return due if taken else None
@@ -180,6 +183,8 @@ def _move(payment: Payment, verdict: Verdict, status: Status) -> bool:
     """The state, by the table of transitions; of all who come at once, one."""
     now, by = clock.utcnow(), verdict.attempt
     values: dict[str, Any] = {"state": verdict.state, "reason": verdict.reason, "due_at": None}
+    if status.currency == payment.currency and status.value_fils != payment.amount_fils:
+        values["came_fils"] = status.value_fils
     if verdict.state == "paid":
         values |= {"paid_at": now, "closed_at": now}
     if by is not None:
@@ -196,11 +201,13 @@ def _give(payment: Payment, verdict: Verdict) -> None:
     """What was paid for, with its receipt and its messages."""
     row = db.session.get_one(Payment, payment.id, populate_existing=True)
     actor = f"payment:{row.id}"
-    if row.kind == "plan":
+    if _is_booked(row):
+        concerns.note(row.id, concerns.BOOKED, source=actor)
+    elif row.kind == "plan":
         subscriptions.lock(row.account_id)
         length = dt.timedelta(days=row.period_days)
         given, time = subscriptions.give(
-            row.account_id, row.item, length, row.credits, reference=row.id, actor=actor
+            row.account_id, row.item, length, row.credits, reference=row.id, actor=actor, fils=row.paid_fils
         )  # fmt: skip
         row.subscription_id, row.seconds_given = given.id, int(time.total_seconds())
         if row.keeps_card and verdict.attempt is not None and verdict.attempt.card is not None:
@@ -210,7 +217,24 @@ def _give(payment: Payment, verdict: Verdict) -> None:
     db.session.flush()
     paper = papers.receipt(row)
     link = f"/billing/payments/{row.id}/receipt"
-    notify(row.account_id, "invoice_ready", row.id, number=paper.number, amount=row.amount_fils, link=link)
+    notify(row.account_id, "invoice_ready", row.id, number=paper.number, amount=paper.amount_fils, link=link)
+
+
+def _is_booked(payment: Payment) -> bool:
+    """Whether staff booked it by hand under its own reference, while the provider was silent: it gave what it gives."""
+    kind = "subscription" if payment.kind == "plan" else "topup"
+    booked = sa.select(LedgerEntry.id).where(LedgerEntry.kind == kind, LedgerEntry.reference == payment.id)
+    return db.session.scalar(booked) is not None
+
+
+def _look_for_a_second(payment_id: str, status: Status, source: str) -> None:
+    """Two tabs of the payment page, both paid: one counts, the other's money is ours to give back."""
+    captured = sorted(one.payment for one in status.attempts if one.state == "paid")
+    if len(captured) < 2:
+        return
+    if concerns.note(payment_id, concerns.TWICE, source=source, key=str(len(captured)), attempts=",".join(captured)):
+        db.session.commit()
+    db.session.rollback()
 
 
 def _note_unpaid(payment: Payment, verdict: Verdict, status: Status, source: str, due: dt.datetime | None) -> str:

@@ -29,7 +29,8 @@ class NotHeld(Exception):
 
 
 class Trouble(NamedTuple):
-    """A line of the staff's list. what: `held`, `unanswered`, `refund`. reason: a word of `reasons`, or a text."""
+    """A line of the staff's list. what: `held`, `concern`, `unanswered`, `refund`. reason: a word of `reasons`, or
+    a text."""
 
     what: str
     payment: str
@@ -73,6 +74,11 @@ def attention(limit: int = 200) -> list[Trouble]:
     found = [
         Trouble("held", one.id, one.account_id, one.amount_fils, one.reason, one.created_at)
         for one in db.session.scalars(held.order_by(Payment.created_at).limit(limit))
+    ]
+    odd = sa.select(Payment).where(Payment.concern != "")
+    found += [
+        Trouble("concern", one.id, one.account_id, one.paid_fils, one.concern, one.created_at)
+        for one in db.session.scalars(odd.order_by(Payment.created_at).limit(limit))
     ]
     found += [
         Trouble("unanswered", one.id, one.account_id, one.amount_fils, one.reason, one.created_at)

@@ -7,6 +7,7 @@ provider said "wait", nobody asks until then.
 import math
 import threading
 import time
+from collections import Counter
 
 import redis
 from flask import current_app
@@ -14,14 +15,19 @@ from flask import current_app
 from portal import store
 from portal.config import Settings
 from portal.errors import PaymentsClosed
+from portal.extensions import db
 from portal.providers.payments import Method, PaymentProvider, PaymentsError
 from portal.providers.payments.myfatoorah import MyFatoorah
 from portal.services import tunables
 
 SOON, PATIENT = (5, 12), (5, 30)
 """Seconds to connect and to answer: while a browser waits, and where nobody does."""
-METHODS_SECONDS = 600
+METHODS = "payment methods"
+METHODS_SECONDS, AWAY_SECONDS = 600, 30
+"""So long they are remembered, and that the provider was away."""
 REST = "payments:rest"
+LONGEST_REST = 900
+"""Seconds: one odd answer must not stop all questions for a day; a provider that means it says so again."""
 COUNT = "payments:asks:"
 FIRST = "kn"
 """KNET stands first, whatever order the provider has."""
@@ -52,35 +58,49 @@ def methods() -> tuple[Method, ...]:
 
     When the provider is away, those of the last time. Raises PaymentsError when there was none, PaymentsClosed.
     """
-    known, until = current_app.extensions.get("payment methods", ((), 0.0))
+    known, until, away = current_app.extensions.get(METHODS, ((), 0.0, None))
     if time.monotonic() >= until:
         try:
-            known = provider().methods()
-        except PaymentsError:
-            if not known:
-                raise
-        current_app.extensions["payment methods"] = known, time.monotonic() + METHODS_SECONDS
+            known, away = provider().methods(), None
+        except PaymentsError as fault:
+            away = fault
+        # Also that there was no answer: each look at a page waited for the provider anew.
+        until = time.monotonic() + (METHODS_SECONDS if away is None else AWAY_SECONDS)
+        current_app.extensions[METHODS] = known, until, away
+    if away is not None and not known:
+        raise PaymentsError(away.reason, permanent=away.permanent) from away
     return tuple(sorted((one for one in known if not one.direct), key=lambda one: one.code != FIRST))
 
 
 def direct_method() -> Method | None:
     """The way to charge a kept card; None where the provider has not enabled it. Raises as `methods`."""
     methods()
-    known, _ = current_app.extensions["payment methods"]
+    known, *_ = current_app.extensions[METHODS]
     return next((one for one in known if one.direct), None)
 
 
-def may_ask() -> bool:
-    """Take one of this minute's questions. False while the provider wants to be left alone, or they are used up."""
+def may_ask(*, by_browser: bool = False) -> bool:
+    """Take one of this minute's questions. False while the provider wants to be left alone, or they are used up.
+
+    by_browser: a page was looked at. All of those together have half: whoever reloads one all day must not keep
+    webhooks and the sweep from asking. Ends the session's transaction.
+    """
     limit, minute = tunables.get("status_calls_a_minute"), int(time.time()) // 60
+    db.session.rollback()
+    if by_browser and _count(minute, "browser:") > max(1, limit // 2):
+        return False
+    return not is_resting() and _count(minute) <= limit
+
+
+def _count(minute: int, of: str = "") -> int:
+    """One more question in this minute, of all processes; how many those are."""
     try:
         pipe = store.client().pipeline(transaction=False)
-        pipe.incr(COUNT + str(minute))
-        pipe.expire(COUNT + str(minute), 120)
-        asked = int(pipe.execute()[0])
+        pipe.incr(f"{COUNT}{of}{minute}")
+        pipe.expire(f"{COUNT}{of}{minute}", 120)
+        return int(pipe.execute()[0])
     except redis.RedisError:
-        asked = _pace().count(minute)
-    return not is_resting() and asked <= limit
+        return _pace().count(minute, of)
 
 
 def is_resting() -> bool:
@@ -93,7 +113,7 @@ def is_resting() -> bool:
 
 def rest(seconds: int) -> None:
     """Leave the provider alone for so long, in every process."""
-    seconds = max(1, math.ceil(seconds))
+    seconds = max(1, min(math.ceil(seconds), LONGEST_REST))
     _pace().rests_until = time.monotonic() + seconds
     try:
         store.client().set(REST, "1", ex=seconds)
@@ -106,15 +126,15 @@ class _Pace:
 
     def __init__(self) -> None:
         self.rests_until = 0.0
-        self._minute, self._asked, self._lock = 0, 0, threading.Lock()
+        self._minute, self._asked, self._lock = 0, Counter[str](), threading.Lock()
 
-    def count(self, minute: int) -> int:
-        """One more question in this minute; how many those are."""
+    def count(self, minute: int, name: str) -> int:
+        """One more question in this minute; how many of this name those are."""
         with self._lock:
             if minute != self._minute:
-                self._minute, self._asked = minute, 0
-            self._asked += 1
-            return self._asked
+                self._minute, self._asked = minute, Counter()
+            self._asked[name] += 1
+            return self._asked[name]
 
 
 def _pace() -> _Pace:

@@ -30,10 +30,19 @@ HELD: Final[dict[str, Words]] = {
     "suspended": {"ar": "الحساب موقوف", "en": "the account is suspended"},
 }
 
+CONCERNS: Final[dict[str, Words]] = {
+    "twice": {"ar": "دفع العميل الفاتورة أكثر من مرة", "en": "the customer paid the invoice more than once"},
+    "disputed": {"ar": "اعترض صاحب البطاقة على العملية لدى بنكه", "en": "the card's holder disputes it at the bank"},
+    "refunded": {"ar": "رُدّ مبلغ من صفحات خدمة الدفع نفسها", "en": "money was given back on the provider's own pages"},
+    "other_amount": {"ar": "رُدّ مبلغ غير الذي طُلب ردّه", "en": "another amount was given back than was asked for"},
+    "booked": {"ar": "سُجّلت العملية يدويًا قبل وصولها", "en": "it was booked by hand before it came"},
+    "stuck": {"ar": "وقع خطأ عند تسجيلها، وسنعيد المحاولة", "en": "booking it failed with an error; it is tried again"},
+}
+
 
 def words(reason: str) -> Words:
     """What a customer or staff is told for a payment's `reason`; never empty."""
-    return FAILED.get(reason) or HELD.get(reason) or FAILED["declined"]
+    return FAILED.get(reason) or HELD.get(reason) or CONCERNS.get(reason) or FAILED["declined"]
 
 
 def code(told: str) -> str:
