@@ -17,7 +17,7 @@ from portal.models import PaymentEvent, Refund
 from portal.models.payment import STATES
 from portal.providers.payments import PaymentsError
 from portal.services import payments, refunds
-from portal.services.payments import NoSuchPayment, held, merchant, reasons, records
+from portal.services.payments import NoSuchPayment, concerns, held, merchant, reasons, records
 from portal.services.payments.held import NotHeld, Trouble
 from portal.services.payments.records import Line, Record
 from portal.services.refunds import NotRefundable
@@ -27,6 +27,7 @@ ACTOR = "console"
 payment_argument = click.argument("payment", metavar="ID")
 WHAT_TO_DO = {
     "held": "payments show, then payments release or payments refund … all",
+    "concern": "payments show; look it up at the provider, then payments looked … --remark",
     "unanswered": "payments ask; look the invoice up at the provider",
     "refund": "payments refunds; look the refund up at the provider",
 }
@@ -149,6 +150,18 @@ def ask(payment: str) -> None:
 
 @group.command()
 @payment_argument
+@click.option("--remark", required=True, help="What was found and done, for the payment's trail.")
+def looked(payment: str, remark: str) -> None:
+    """Take the concern of the payment ID off the list: somebody has seen to it."""
+    with _refusals():
+        found = records.find(payment)
+    if not concerns.looked_at(found.payment.id, actor=ACTOR, remark=remark):
+        raise click.ClickException("There is no concern on this payment.")
+    click.echo("It is off the list.")
+
+
+@group.command()
+@payment_argument
 def release(payment: str) -> None:
     """Let the held payment ID count after all: the provider is asked once more, then the credit is given."""
     with _refusals():
@@ -173,7 +186,7 @@ def refund(payment: str, amount: str, reason: str, ends_period: bool | None) -> 
     """
     with _refusals():
         found = records.find(payment).payment
-    payment_id, rest = found.id, found.amount_fils - found.refunded_fils
+    payment_id, rest = found.id, found.paid_fils - found.refunded_fils
     fils = rest if amount.strip().lower() == "all" else _fils(amount)
     try:
         with _refusals():
@@ -259,7 +272,8 @@ def _refund(one: Refund) -> str:
 
 
 def _trouble(one: Trouble) -> str:
-    why = reasons.words(one.reason)["en"] if one.what == "held" else one.reason or "the provider tells nothing"
+    known = one.what in ("held", "concern")
+    why = reasons.words(one.reason)["en"] if known else one.reason or "the provider tells nothing"
     head = f"{one.what:<11}{one.payment}  {_when(one.since)}  {money.dinars(one.fils)} KWD"
     return f"{head}  {why}  → {WHAT_TO_DO[one.what]}"
 

@@ -54,9 +54,9 @@ def obstacle(subscription: Subscription) -> Obstacle:
         return "card_expired"
     if last is None:
         return "terms_changed"  # begun by staff: nobody has agreed to a price
-    if last.refunded_fils == last.amount_fils:
+    if last.refunded_fils == last.paid_fils:
         return "given_back"
-    worse = plan.price_fils > last.amount_fils or plan.credits < last.credits or plan.period_days < last.period_days
+    worse = plan.price_fils > last.paid_fils or plan.credits < last.credits or plan.period_days < last.period_days
     return "terms_changed" if worse else ""
 
 

@@ -21,7 +21,7 @@ def held(shop: Shop, **lie: object) -> str:
     """Money that came and does not count: the provider reports another amount."""
     payment = shop.begin()
     shop.pay(payment)
-    shop.sandbox.control(server=SERVER, **(lie or {"status_value": "2.010"}))  # type: ignore[arg-type]
+    shop.sandbox.control(server=SERVER, **(lie or {"status_value": "1.990"}))  # type: ignore[arg-type]
     assert shop.confirm(payment) == "held"
     return payment
 
@@ -185,7 +185,7 @@ def test_money_is_given_back_in_dinars_whole_or_in_part(shop: Shop) -> None:
         assert "dinars" in refused(shop.app, "payments", "refund", "--reason", "r", "--", payment, wrong)
     assert "reason" in refused(shop.app, "payments", "refund", payment, "1")
     assert "reason" in refused(shop.app, "payments", "refund", payment, "1", "--reason", "  ")
-    more = refused(shop.app, "payments", "refund", payment, "2.010", "--reason", "r")
+    more = refused(shop.app, "payments", "refund", payment, "1.990", "--reason", "r")
     assert "Up to 2.000 KWD can be given back now, with 5,000.000 credits." in more
     assert shop.sandbox.refunds() == []
 
@@ -237,7 +237,7 @@ def test_held_money_is_given_back_whole(shop: Shop) -> None:
     """Part 3, held for staff: no credit was given, so none is taken."""
     payment, before = held(shop), shop.balance()
     assert "only be given back whole" in refused(shop.app, "payments", "refund", payment, "1", "--reason", "r")
-    assert "2.000 KWD with 0.000 credits  filed" in said(
+    assert "1.990 KWD with 0.000 credits  filed" in said(
         shop.app, "payments", "refund", payment, "all", "--reason", "r"
     )
     assert "being given back" in refused(shop.app, "payments", "release", payment)

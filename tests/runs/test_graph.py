@@ -29,7 +29,7 @@ from portal.services import (
 )  # fmt: skip
 from portal.services.notifications import delivery
 from portal.services.notifications.kinds import KINDS
-from portal.services.payments import checkout
+from portal.services.payments import checkout, concerns
 from portal.tasks import chores, schedule
 from portal.tasks.graph import GRAPH, drawing
 from tests.runs.rows import MovingClock, Rows
@@ -167,6 +167,11 @@ def payment_held(account: str, time: MovingClock) -> None:
     assert payments.read(paid_pack(account, 1_990)).state == "held"
 
 
+def payment_concern(account: str, time: MovingClock) -> None:
+    assert concerns.note(paid_pack(account, 2_000), concerns.TWICE, source="sweep")
+    db.session.commit()
+
+
 def refund_failed(account: str, time: MovingClock) -> None:
     refund = refunds.request(paid_pack(account, 2_000), 500, reason="x", actor="console")  # nobody is there to hear it
     assert refunds._note(refund, Refunded("7", "canceled", 500, refund)) == "cancelled"
@@ -177,7 +182,7 @@ HAPPENS: dict[str, Callable[[str, MovingClock], None]] = {
     for happens in (
         credit_low, credit_exhausted, cloud_budget_warning, cloud_budget_exhausted, cloud_account_refused,
         provider_down, provider_up, enterprise_customer, address_banned, job_stale, day_ended, payment_held,
-        refund_failed,
+        payment_concern, refund_failed,
     )
 }  # fmt: skip
 """How each comes about in the product, in an order in which all of them can: none by facts of the test's own."""

@@ -7,6 +7,7 @@ our own reference.
 
 import datetime as dt
 import logging
+import time
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -35,6 +36,10 @@ from portal.services.payments.verdict import kept_by
 log = logging.getLogger("portal.payments")
 AGAIN = dt.timedelta(minutes=10)
 """Who presses the button again within this comes to the same invoice: two could both be paid."""
+OPENED_WITHIN = sum(merchant.SOON)
+"""Seconds: so long the provider may take to make an invoice."""
+UNANSWERED = "unanswered"
+"""The reason of a payment whose opening had no answer."""
 UNPAID_A_DAY = 40
 
 
@@ -62,9 +67,9 @@ def begin(account: Account, user: User, item: str, method: str, *, language: str
     chosen = _method(method)
     bought = _item(account, item)
     keeps = bool(keep_card and bought.kind == "plan" and chosen.code != "kn" and tunables.get("automatic_renewal"))
-    if (same := _begun(account.id, bought, chosen, keeps)) is not None:
-        return same
-    payment = _write(account.id, f"user:{user.id}", bought, chosen.code, keeps)
+    payment, is_new = _write_or_find(account.id, f"user:{user.id}", bought, chosen.code, keeps)
+    if not is_new:
+        return _opened_by_other(payment)
     order = Order(
         amount_fils=payment.amount_fils, method_id=chosen.id, reference=payment.id,
         user_field=kept_by(account.id) if keeps else account.id, name=user.name, email=user.email, phone=user.phone,
@@ -88,7 +93,9 @@ def open_invoice(payment: Payment, order: Order) -> Opened:
         log.warning("no invoice", extra={"payment": payment_id, "reason": fault.reason, "in_doubt": fault.in_doubt})
         if fault.retry_after:
             merchant.rest(fault.retry_after)
-        if not fault.in_doubt:
+        if fault.in_doubt:
+            _leave(payment_id)
+        else:
             _give_up(payment_id, fault.reason)
         raise (PaymentRefused if fault.permanent else PaymentServiceAway) from fault
     # Whoever looked meanwhile found the invoice by our reference, and not its address.
@@ -144,7 +151,12 @@ def plan_item(plan: Plan) -> Item:
     return Item("plan", plan.id, plan.name_ar, plan.name_en, plan.price_fils, plan.credits, plan.period_days)
 
 
-def _write(account_id: str, actor: str, item: Item, method: str, keeps: bool) -> Payment:
+def _write_or_find(account_id: str, actor: str, item: Item, method: str, keeps: bool) -> tuple[Payment, bool]:
+    """The row, and whether it is new: of two presses at once, in two tabs, the second finds the first's."""
+    subscriptions.lock(account_id)
+    if (same := _begun(account_id, item, method, keeps)) is not None:
+        db.session.commit()
+        return same, False
     now = clock.utcnow()
     today = dt.datetime.combine(clock.kuwait_day(now), dt.time(), clock.KUWAIT)
     unpaid = sa.select(sa.func.count()).select_from(Payment).where(
@@ -156,6 +168,19 @@ def _write(account_id: str, actor: str, item: Item, method: str, keeps: bool) ->
     ends = (now + dt.timedelta(hours=tunables.get("checkout_hours"))).replace(microsecond=0)
     payment = write(account_id, actor, item, method, expires_at=ends, keeps_card=keeps)
     db.session.commit()
+    return payment, True
+
+
+def _opened_by_other(payment: Payment) -> Payment:
+    """The same order, once whoever began it has its address. Raises PaymentServiceAway when they don't get one."""
+    deadline = time.monotonic() + OPENED_WITHIN
+    while not payment.url and (payment.state, payment.reason) == ("opening", "") and time.monotonic() < deadline:
+        db.session.rollback()
+        time.sleep(0.2)
+        db.session.refresh(payment)
+    db.session.commit()
+    if not payment.url:
+        raise PaymentServiceAway
     return payment
 
 
@@ -184,16 +209,26 @@ def _method(code: str) -> Method:
     return found
 
 
-def _begun(account_id: str, item: Item, method: Method, keeps: bool) -> Payment | None:
-    """The same order of a moment ago that can still be paid."""
+def _begun(account_id: str, item: Item, method: str, keeps: bool) -> Payment | None:
+    """The same order of a moment ago that can still be paid, or is just being opened."""
     now = clock.utcnow()
+    can_be_paid = sa.and_(Payment.state == "pending", Payment.url != "")
+    a_moment_ago = Payment.created_at > now - dt.timedelta(seconds=OPENED_WITHIN)
+    being_opened = sa.and_(Payment.state == "opening", Payment.reason == "", a_moment_ago)
     query = sa.select(Payment).where(
         Payment.account_id == account_id, Payment.created_at > now - AGAIN, Payment.expires_at > now,
-        Payment.state == "pending", Payment.url != "", Payment.item == item.id, Payment.kind == item.kind,
-        Payment.method == method.code,
-        Payment.amount_fils == item.amount_fils, Payment.credits == item.credits, Payment.keeps_card == keeps,
+        sa.or_(can_be_paid, being_opened), Payment.item == item.id, Payment.kind == item.kind,
+        Payment.method == method, Payment.amount_fils == item.amount_fils, Payment.credits == item.credits,
+        Payment.keeps_card == keeps,
     )  # fmt: skip
     return db.session.scalar(query.order_by(Payment.created_at.desc()).limit(1))
+
+
+def _leave(payment_id: str) -> None:
+    """Its answer was lost: nobody waits for it, and the sweep asks by our reference."""
+    lost = sa.update(Payment).where(Payment.id == payment_id, Payment.state == "opening")
+    db.session.execute(lost.values(reason=UNANSWERED), execution_options={"synchronize_session": False})
+    db.session.commit()
 
 
 def _give_up(payment_id: str, why: str) -> None:
