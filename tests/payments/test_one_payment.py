@@ -34,6 +34,9 @@ LIES: dict[str, dict[str, Any]] = {
     "amount": {"value_fils": 1}, "currency": {"currency": "SAR"}, "reference": {"reference": "0" * 32},
     "account": {"user_field": "0" * 32},
 }  # fmt: skip
+SPANS: list[dict[str, int]] = [{"seconds": 1}, {"seconds": 3}, {"minutes": 4}, {"hours": 5}, {"hours": 30}]
+WAYS = ("return", "console", "sweep", "sweep", "invoice", "reference", "nothing of ours")
+DEEDS = ("", "", "", "is tried", "fails MF004", "fails MF020", "is cancelled", "is paid", "is paid", "fails late")
 FAULTS = {
     "away": PaymentsError("away", in_doubt=True), "nothing by this key": PaymentsError("unknown", unknown=True),
     "our key": PaymentsError("key"), "slower": PaymentsError("slower", retry_after=60),
@@ -115,52 +118,43 @@ def machine(shop: Shop, patch: pytest.MonkeyPatch) -> type[RuleBasedStateMachine
                 )
             self.teller.fault = ""
 
-        @precondition(lambda self: self.teller.state == "pending")
-        @rule(code=st.sampled_from(["MF004", "MF020", ""]))
-        def a_try_fails(self, code: str) -> None:
-            self._attempt("failed", code)
+        @rule(
+            deed=st.sampled_from(DEEDS), lie=st.sampled_from(["", "", *LIES]), fault=st.sampled_from(["", "", *FAULTS]),
+            span=st.sampled_from(SPANS), way=st.sampled_from(WAYS), tried=st.sampled_from(["", "p1", "x"]),
+        )  # fmt: skip
+        def something_happens_there_and_somebody_comes(  # in one rule: in two, most storms asked nobody anything
+            self, deed: str, lie: str, fault: str, span: dict[str, int], way: str, tried: str
+        ) -> None:
+            self._happens(deed)
+            self.teller.lie, self.teller.fault = lie, fault
+            self.now += dt.timedelta(**span)
+            if self.resting and span != {"seconds": 1}:
+                shop.store.client.delete(merchant.REST)
+                self.resting = False
+            if way == "sweep":
+                self._ask(reconciliation.ask_due)
+            elif way in ("return", "console"):
+                self._ask(lambda: payments.confirm(self.payment, source=way, tried=tried))
+            else:
+                self._hear(way)
 
-        @precondition(lambda self: self.teller.state == "pending")
-        @rule()
-        def a_try_begins(self) -> None:
-            self._attempt("waiting", "")
-
-        @rule()
-        def it_is_paid(self) -> None:
-            self.teller.state = "paid"
-            self._attempt("paid", "")
-
-        @precondition(lambda self: self.teller.state == "paid")
-        @rule()
-        def it_fails_late(self) -> None:
-            self._attempt("failed", "MF002")
-
-        @precondition(lambda self: self.teller.state == "pending")
-        @rule()
-        def it_is_cancelled_there(self) -> None:
-            self.teller.state = "canceled"
+        def _happens(self, deed: str) -> None:
+            if deed == "is paid":
+                self.teller.state = "paid"
+                self._attempt("paid", "")
+            elif deed == "fails late" or (deed and self.teller.state != "pending"):
+                self._attempt("failed", "MF002")
+            elif deed == "is cancelled":
+                self.teller.state = "canceled"
+            elif deed:
+                self._attempt("waiting" if deed == "is tried" else "failed", deed[6:])
 
         def _attempt(self, state: Any, code: str) -> None:
             number = len(self.teller.attempts) + 1
             at = self.now + dt.timedelta(microseconds=number)
             self.teller.attempts.append(Attempt(f"p{number}", state, "KNET", "r", code, "", None, at))
 
-        @rule(lie=st.sampled_from(["", "", "", *LIES]))
-        def the_provider_lies(self, lie: str) -> None:
-            self.teller.lie = lie
-
-        @rule(fault=st.sampled_from(["", "", "", *FAULTS]))
-        def the_provider_is_ill(self, fault: str) -> None:
-            self.teller.fault = fault
-
         # -- time and staff --
-
-        @rule(span=st.sampled_from([{"seconds": 1}, {"seconds": 3}, {"minutes": 4}, {"hours": 5}, {"hours": 30}]))
-        def time_passes(self, span: dict[str, int]) -> None:
-            self.now += dt.timedelta(**span)
-            if self.resting and span != {"seconds": 1}:
-                shop.store.client.delete(merchant.REST)
-                self.resting = False
 
         @rule()
         def suspension_begins_or_ends(self) -> None:
@@ -185,20 +179,11 @@ def machine(shop: Shop, patch: pytest.MonkeyPatch) -> type[RuleBasedStateMachine
 
         # -- whoever asks --
 
-        @rule(source=st.sampled_from(["return", "webhook", "console"]), tried=st.sampled_from(["", "p1", "p2", "x"]))
-        def somebody_asks(self, source: str, tried: str) -> None:
-            self._ask(lambda: payments.confirm(self.payment, source=source, tried=tried))
-
-        @rule(by=st.sampled_from(["invoice", "reference", "nothing of ours"]), says=st.sampled_from(["PAID", "FAILED"]))
-        def a_webhook_comes(self, by: str, says: str) -> None:
-            invoice = self.teller.invoice if by == "invoice" else "7"
-            reference = self.payment if by == "reference" else ""
-            notice = Notice("payment", "k", invoice, reference, says)
-            self._ask(lambda: reconciliation.hear(notice))
-
-        @rule()
-        def the_sweep_comes(self) -> None:
-            self._ask(reconciliation.ask_due)
+        def _hear(self, names: str) -> None:
+            """A webhook, which names the invoice, our reference, or nothing of ours; and says whatever it says."""
+            invoice = self.teller.invoice if names == "invoice" else "7"
+            reference = self.payment if names == "reference" else ""
+            self._ask(lambda: reconciliation.hear(Notice("payment", "k", invoice, reference, "FAILED")))
 
         def _ask(self, ask: Any) -> None:
             asked, self.teller.last = len(self.teller.asked_at), None
@@ -252,10 +237,10 @@ def machine(shop: Shop, patch: pytest.MonkeyPatch) -> type[RuleBasedStateMachine
                 if due is None:
                     break
                 self.now = max(self.now, due) + dt.timedelta(seconds=1)
-                self.the_sweep_comes()
+                self._ask(reconciliation.ask_due)
             assert shop.state(self.payment) not in OPEN, "the sweep comes to no end"
             self.now += dt.timedelta(seconds=3)
-            self.a_webhook_comes("reference", "FAILED")
+            self._hear("reference")
             self.it_is_as_the_provider_has_said()
             if self.teller.state == "paid":
                 assert shop.state(self.payment) in ("paid", "held"), "money came, and nobody knows"
