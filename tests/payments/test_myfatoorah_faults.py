@@ -21,7 +21,7 @@ from tests.providers.saying import answer, saying
 from tests.services.environment import NOWHERE
 
 HTML = b"<html><head><title>403 Forbidden</title></head><body>Microsoft-Azure-Application-Gateway/v2</body></html>"
-IN_AN_HOUR = email.utils.format_datetime(dt.datetime.now(dt.UTC) + dt.timedelta(hours=1), True)
+IN_AN_HOUR = "in an hour"
 PASSING, PERMANENT, DOUBT, UNKNOWN = "passing", "permanent", "doubt", "unknown"
 
 
@@ -102,6 +102,8 @@ def test_each_answer_says_whether_to_ask_again_and_whether_it_was_done(
 ])  # fmt: skip
 def test_a_limit_is_respected(status: int, header: str | None, wait: int | None) -> None:
     """PAY-03, facts, 2: the status call is limited, the number unpublished."""
+    if header == IN_AN_HOUR:
+        header = email.utils.format_datetime(dt.datetime.now(dt.UTC) + dt.timedelta(hours=1), True)
     provider = Provider()
     try:
         provider.says(refusal(message="Too many requests"), status, **({"Retry_After": header} if header else {}))
