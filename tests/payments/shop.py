@@ -266,7 +266,8 @@ class Shop:
         assert self.balance(who) == payment.credits
         entries = self.rows(sa.select(LedgerEntry.kind, LedgerEntry.amount).where(LedgerEntry.reference == payment_id))
         assert entries == [({"plan": "subscription", "pack": "topup"}[payment.kind], payment.credits)]
-        assert self.rows(sa.select(Paper.amount_fils).where(Paper.about == payment_id)) == [(payment.amount_fils,)]
+        came = payment.amount_fils if payment.came_fils is None else payment.came_fils
+        assert self.rows(sa.select(Paper.amount_fils).where(Paper.about == payment_id)) == [(came,)]
         told = self.messages(who)
         assert told["topup_confirmed"] + told["subscription_confirmed"] == told["invoice_ready"] == 1, told
         assert self.trail(payment_id).count("paid") == 1

@@ -217,7 +217,7 @@ def machine(shop: Shop, patch: pytest.MonkeyPatch, lie: str) -> type[RuleBasedSt
                 shop.not_counted(self.who, self.payment, row.state, books=False)
             assert (row.due_at is not None) or row.state not in OPEN or row.reason == "refused", "nobody will ask"
             assert len(shop.staff_events(self.payment)) == ("held" in shop.trail(self.payment))
-            trail = shop.trail(self.payment)
+            trail = [what for what in shop.trail(self.payment) if what in TRANSITIONS]
             assert all(
                 after in TRANSITIONS[first] or first == after == "failed"
                 for first, after in zip(trail, trail[1:], strict=False)
