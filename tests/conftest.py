@@ -20,8 +20,10 @@ pytest_plugins = [
     "tests.services.web",
 ]
 
-# A slow neighbour on the same two cores is no failure of ours; the same examples on every machine are a help.
-hypothesis.settings.register_profile("portal", deadline=None, derandomize=True, print_blob=True)
+# A slow neighbour on the same two cores is no failure of ours; the same examples on every machine are a help. Without
+# the phase that explains a failure by tracing every line: it made what passes many times slower.
+_PHASES = [phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain]
+hypothesis.settings.register_profile("portal", deadline=None, derandomize=True, print_blob=True, phases=_PHASES)
 hypothesis.settings.load_profile("portal")
 
 

@@ -21,7 +21,7 @@ from portal.services.notifications import notify
 from portal.services.payments import concerns, merchant, reasons
 from portal.services.payments.schedule import next_ask
 from portal.services.payments.transitions import OPEN, UNDECIDED, before
-from portal.services.payments.verdict import Verdict, judge, trail
+from portal.services.payments.verdict import COUNTABLE, Verdict, judge, trail
 
 log = logging.getLogger("portal.payments")
 PAUSE = dt.timedelta(seconds=2)
@@ -78,13 +78,13 @@ def settle(
     """Do what follows from what the provider says. Returns the payment's state. Commits.
 
     due: when it is asked about next, as whoever asked had set it; another time is somebody's word left meanwhile.
-    overrule: staff let a held payment count: neither what does not match nor a suspended account holds it any more.
+    overrule: staff let a held payment count: another amount or currency, or a suspended account, holds it no more.
     """
     payment = read(payment_id)
     if not payment.invoice and status.reference == payment.id:
         payment = _adopt(payment, status.invoice)
     verdict = judge(payment, status, clock.utcnow(), tried)
-    if overrule and verdict.state == "held":
+    if overrule and verdict.state == "held" and verdict.reason in COUNTABLE:
         verdict = Verdict("paid", "", verdict.attempt)
     if verdict.state in ("paid", "held"):
         state = _count(payment, verdict, status, source, overrule)

@@ -15,13 +15,12 @@ from portal.models import Payment, Refund
 from portal.services.payments import merchant
 from portal.services.payments.confirming import read, settle
 from portal.services.payments.transitions import OPEN
+from portal.services.payments.verdict import COUNTABLE
 
 LONG = dt.timedelta(hours=1)
 """After its end plus this, a payment that is still open is one that the provider tells nothing about."""
 STUCK = dt.timedelta(days=3)
 """A refund that is not over by then."""
-COUNTABLE = ("amount", "currency", "suspended")
-"""Reasons that staff may overrule; an invoice of another order or account can only be given back."""
 
 
 class NotHeld(Exception):

@@ -11,6 +11,8 @@ from portal.models import Payment
 from portal.providers.payments import KWD, Attempt, Status
 from portal.services.payments import reasons
 
+COUNTABLE = ("amount", "currency", "suspended")
+"""Reasons that staff may overrule; an invoice of another order or account can only be given back."""
 LATE = dt.timedelta(minutes=30)
 """After its end an invoice is asked about once more before it counts as expired: a bank may take that long."""
 
