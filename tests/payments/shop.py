@@ -37,6 +37,7 @@ from portal.models import (
 from portal.services import ledger, payments, reconciliation, sessions, tunables
 from portal.services.ledger import open_wallet
 from sandbox.process import MYFATOORAH_SECRET, SandboxProcess
+from tests.payments.dying import Mortals
 from tests.services.environment import portal_environment
 from tests.services.portal_app import close
 from tests.services.redis_server import RedisServer
@@ -83,6 +84,7 @@ class Shop:
             self.web = Web(workers, environ, folder / "web.log")
             environ["BASE_URL"] = self.web.url
         self.environ = environ
+        self._mortals: Mortals | None = None
         self.app: Flask = create_app(load_settings(environ))
         with self.app.app_context():
             tunables.put("status_calls_a_minute", "100000")  # no limit, unless a test is about it
@@ -97,7 +99,15 @@ class Shop:
         for name in ("payments", "payments patient", "payment methods", "payments pace"):
             self.app.extensions.pop(name, None)
 
+    @property
+    def mortals(self) -> Mortals:
+        """Processes of this portal that may die."""
+        self._mortals = self._mortals or Mortals(self.environ)
+        return self._mortals
+
     def close(self) -> None:
+        if self._mortals is not None:
+            self._mortals.close()
         if self.web is not None:
             self.web.stop(5)
         close(self.app)

@@ -7,11 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal import clock
-from portal.extensions import db
-from portal.models import Account, Payment, User
-from portal.services import payments
-from portal.services.payments import confirming
-from tests.payments.dying import dies_at
+from portal.models import Payment
 from tests.payments.shop import PACK, PLAN, Customer, Shop
 
 
@@ -33,7 +29,7 @@ def test_killed_at_every_statement_of_confirm_it_counts_once_after_the_sweep(
         layla = shop.customer()
         payment = shop.begin(layla, item, method)
         shop.pay(payment)
-        died = dies_at(shop.app, moment, lambda p=payment: confirming.confirm(p, source="webhook"))  # type: ignore[misc]
+        died = shop.mortals.dies_at(moment, "confirm", payment, "webhook")
         _stands(shop, layla, payment)
         dead.append((layla, payment))
         if not died:
@@ -58,7 +54,7 @@ def test_killed_at_every_statement_of_a_failure_it_is_told_once(any_small_shop: 
         payment = shop.begin(layla)
         shop.pay(payment, "failed")
         dead.append((layla, payment))
-        if not dies_at(shop.app, moment, lambda p=payment: confirming.confirm(p, source="return")):  # type: ignore[misc]
+        if not shop.mortals.dies_at(moment, "confirm", payment, "return"):
             break
     shop.hurry()
     while shop.sweep():
@@ -73,15 +69,10 @@ def test_killed_at_every_statement_of_a_failure_it_is_told_once(any_small_shop: 
 def test_killed_at_every_statement_of_checkout_no_money_is_lost(any_small_shop: Shop) -> None:
     """PAY-01: where the provider has an invoice, whoever pays it has the credit; where it has none, nobody can pay."""
     shop, begun = any_small_shop, list[Customer]()
-
-    def begin(who: Customer) -> None:
-        account, user = db.session.get_one(Account, who.account), db.session.get_one(User, who.user)
-        payments.begin(account, user, PACK, "kn", language="ar")
-
     for moment in itertools.count(1):
         layla = shop.customer()
         begun.append(layla)
-        if not dies_at(shop.app, moment, lambda who=layla: begin(who)):  # type: ignore[misc]
+        if not shop.mortals.dies_at(moment, "begin", layla.account, layla.user, PACK):
             break
     there = {one["reference"] for one in shop.sandbox.invoices(server="myfatoorah")}
     rows = shop.rows(sa.select(Payment.id, Payment.account_id, Payment.state, Payment.invoice))

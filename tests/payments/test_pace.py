@@ -12,7 +12,6 @@ from portal.providers.payments import Status
 from portal.services import reconciliation, tunables
 from portal.services.payments import checkout, merchant
 from tests.ledger.books import Threads
-from tests.payments.dying import dies_at
 from tests.payments.shop import Shop
 
 LIMIT = 60
@@ -51,11 +50,7 @@ def test_threads_and_processes_share_a_minute(slow_shop: Shop, hours: Hours) -> 
     """PAY-03, the provider's limit: two processes and a dozen threads; together they have the minute's questions."""
     for _ in range(LIMIT // 2):
         assert _may_ask(slow_shop)
-
-    def a_dozen_more() -> None:
-        assert all(_may_ask(slow_shop) for _ in range(12))
-
-    assert not dies_at(slow_shop.app, 10**6, a_dozen_more)  # in a process of its own
+    assert not slow_shop.mortals.dies_at(10**6, "ask", 12, hours.at)  # a dozen, in a process of its own
     told = Threads(*[lambda: sum(_may_ask(slow_shop) for _ in range(4))] * 12).wait()
     assert sum(int(str(one)) for one in told) == LIMIT - LIMIT // 2 - 12
     assert not _may_ask(slow_shop)
