@@ -75,6 +75,16 @@ def _mysql_now(element: database_now, compiler: SQLCompiler, **_kw: Any) -> str:
     return "UTC_TIMESTAMP(6)"
 
 
+def beside_id(column: Any) -> sa.ColumnElement[str]:
+    """A text column as a condition beside a row's id, in words that no index serves.
+
+    For `id = … AND state = …` MariaDB may take the index of states and lock that before the row. Whoever has the row
+    and moves its state then waits for the index: a deadlock, and a webhook answered with 500.
+    """
+    found: sa.ColumnElement[str] = sa.func.coalesce(column, "")
+    return found
+
+
 def exact(length: int) -> sa.String:
     """Text that compares byte by byte. MariaDB's own collation holds 'Ali', 'ali' and 'ALI ' for one value."""
     return sa.String(length).with_variant(mysql.VARCHAR(length, collation="utf8mb4_bin"), "mysql", "mariadb")

@@ -16,7 +16,7 @@ from portal.extensions import db
 from portal.freshness import changing
 from portal.ids import new_id
 from portal.models import Payment, PaymentEvent, Refund, Wallet
-from portal.models.base import database_now
+from portal.models.base import beside_id, database_now
 from portal.providers.payments import PaymentsError, Refunded
 from portal.services import credit_alerts, events, given_time, ledger, papers, subscriptions
 from portal.services.notifications import notify
@@ -116,11 +116,12 @@ def hear(payment_id: str, provider_refund: str) -> None:
 
     provider_refund: the provider's id of one that was made, empty for another.
     """
-    mine = sa.update(Refund).where(Refund.open_of == payment_id)
-    options = {"synchronize_session": False}
+    opened = db.session.scalar(sa.select(Refund.id).where(Refund.open_of == payment_id))
+    mine = sa.update(Refund).where(Refund.id == opened, beside_id(Refund.open_of) != "")
     known = sa.select(Refund.id).where(Refund.payment_id == payment_id, Refund.provider_refund == provider_refund)
-    opened = db.session.execute(mine.values(due_at=clock.utcnow()), execution_options=options).rowcount  # type: ignore[attr-defined]
-    if not opened and provider_refund and db.session.scalar(known) is None:
+    if opened is not None:
+        db.session.execute(mine.values(due_at=clock.utcnow()), execution_options={"synchronize_session": False})
+    elif provider_refund and db.session.scalar(known) is None:
         concerns.note(payment_id, concerns.REFUNDED, source="webhook", key=provider_refund, refund=provider_refund)
     filed = db.session.scalar(sa.select(Refund.id).where(Refund.open_of == payment_id, Refund.state == "filed"))
     db.session.commit()
@@ -201,7 +202,7 @@ def _claim(refund_id: str) -> Refund | None:
     db.session.rollback()
     present: dt.datetime = db.session.execute(sa.select(database_now())).scalar_one()
     free = sa.or_(Refund.lease_until.is_(None), Refund.lease_until < present)
-    claim = sa.update(Refund).where(Refund.id == refund_id, Refund.open_of.is_not(None), free)
+    claim = sa.update(Refund).where(Refund.id == refund_id, beside_id(Refund.open_of) != "", free)
     values = {"lease_until": present + LEASE, "asks": Refund.asks + 1}
     if db.session.execute(claim.values(**values), execution_options={"synchronize_session": False}).rowcount != 1:  # type: ignore[attr-defined]
         return None
@@ -236,7 +237,7 @@ def _not_filed(refund_id: str, fault: PaymentsError) -> str:
     if fault.permanent and not fault.in_doubt:
         return _give_up(refund_id, "refused", fault.reason)
     if not fault.in_doubt:
-        plainly = sa.update(Refund).where(Refund.id == refund_id, Refund.state == "waiting")
+        plainly = sa.update(Refund).where(Refund.id == refund_id, beside_id(Refund.state) == "waiting")
         db.session.execute(plainly.values(in_doubt=False))
     return _unanswered(refund_id, fault)
 
@@ -272,7 +273,9 @@ def _done(refund_id: str, found: Refunded) -> str:
             _trail(refund, "done", "provider", provider=found.id)
             balance = _take(refund, payment)
             if payment.state == "held":
-                returned = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(before("returned")))
+                returned = sa.update(Payment).where(
+                    Payment.id == payment.id, beside_id(Payment.state).in_(before("returned"))
+                )
                 db.session.execute(returned.values(state="returned", closed_at=clock.utcnow()))
             else:
                 papers.credit_note(refund, payment, refund.credits)
@@ -349,7 +352,7 @@ def _end(refund_id: str, state: str, provider_refund: str | None, error: str) ->
     }  # fmt: skip
     if provider_refund:
         values["provider_refund"] = provider_refund[:40]
-    ended = sa.update(Refund).where(Refund.id == refund_id, Refund.open_of.is_not(None)).values(**values)
+    ended = sa.update(Refund).where(Refund.id == refund_id, beside_id(Refund.open_of) != "").values(**values)
     return bool(db.session.execute(ended, execution_options={"synchronize_session": False}).rowcount == 1)  # type: ignore[attr-defined]
 
 

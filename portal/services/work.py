@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from portal import clock
 from portal.extensions import db
 from portal.models import Delivery, EventStep
-from portal.models.base import database_now
+from portal.models.base import beside_id, database_now
 
 HANDED = dt.timedelta(minutes=2)
 """So long the queue is believed to have what it was given."""
@@ -49,7 +49,7 @@ def claim(model: Row, row_id: str, seconds: float) -> Claim | None:
     crashed = row.state == "running" and (row.lease_until is None or row.lease_until < row.now)
     if not due and not crashed:
         return None
-    seen = (model.id == row_id, model.state == row.state, model.attempts == row.attempts)
+    seen = (model.id == row_id, beside_id(model.state) == row.state, model.attempts == row.attempts)
     taken = {"state": "running", "attempts": row.attempts + 1, "lease_until": row.now + dt.timedelta(seconds=seconds)}
     with db.engine.begin() as connection:
         if connection.execute(sa.update(model).where(*seen).values(**taken)).rowcount != 1:
@@ -60,7 +60,7 @@ def claim(model: Row, row_id: str, seconds: float) -> Claim | None:
 def write(connection: sa.Connection, model: Row, held: Claim, **values: Any) -> bool:
     """Write the outcome of a claimed attempt, in the caller's transaction. False, and nothing written, when the lease
     ended meanwhile and somebody else took it."""
-    mine = (model.id == held.id, model.state == "running", model.attempts == held.attempt)
+    mine = (model.id == held.id, beside_id(model.state) == "running", model.attempts == held.attempt)
     values = {"lease_until": None, **values}
     if "error" in values:
         values["error"] = plain(values["error"])

@@ -79,14 +79,14 @@ def test_every_vector_of_the_sheet_is_right(name: str) -> None:
 def test_a_notice_says_what_to_ask_about() -> None:
     """PAY-02: a hint and no more. A refund's notice is of the original invoice, not of the refund's own."""
     assert verify(raw(V2_PAYMENT), VECTORS["V2 payment"][1], SECRET, "v2") == Notice(
-        "payment", "WH-000001", "7000001", "topup-42", "SUCCESS"
+        "payment", "WH-000001", "7000001", "topup-42", "SUCCESS", "07077000001400000175"
     )
     v1 = verify(raw(V1_PAYMENT), VECTORS["V1 payment"][1], SECRET, "v1")
-    assert v1._replace(key="") == Notice("payment", "", "7000001", "topup-42", "SUCCESS")
+    assert v1._replace(key="") == Notice("payment", "", "7000001", "topup-42", "SUCCESS", "100202632500000001")
     own = {**V2_REFUND, "Data": {**V2_REFUND["Data"], "Refund": {"Id": "90001", "Status": "REFUNDED",
                                                                  "InvoiceId": "8888888"}}}  # fmt: skip
     assert verify(raw(own), VECTORS["V2 refund"][1], SECRET, "v2") == Notice(
-        "refund", "WH-000002", "7000001", "", "REFUNDED"
+        "refund", "WH-000002", "7000001", "", "REFUNDED", "90001"
     )
     assert verify(raw(V1_DEPOSIT), VECTORS["V1 deposit"][1], SECRET, None).kind == "BALANCE_TRANSFERRED"
 
@@ -191,7 +191,7 @@ def test_the_two_unsigned_fields_of_v1_are_left_out() -> None:
     signature = sign("Amount=2.5,InvoiceId=7000001,RefundId=90001,RefundStatus=REFUNDED", SECRET)
     body = {"EventType": 2, "Data": {**data, "GatewayReference": {"PaymentId": "1"}}}
     assert verify(raw(body), signature, SECRET, None)._replace(key="") == Notice(
-        "refund", "", "7000001", "", "REFUNDED"
+        "refund", "", "7000001", "", "REFUNDED", "90001"
     )
     refused({"EventType": 1, "Data": body["Data"]}, signature)
     refused({"EventType": 2, "Data": {**data, "KycFeedback": {}}}, signature)

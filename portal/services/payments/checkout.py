@@ -27,6 +27,7 @@ from portal.errors import (
 from portal.extensions import db
 from portal.ids import new_id
 from portal.models import Account, Pack, Payment, PaymentEvent, Plan, User
+from portal.models.base import beside_id
 from portal.providers.payments import Method, Opened, Order, PaymentsError
 from portal.services import subscriptions, tunables
 from portal.services.payments import merchant
@@ -99,9 +100,7 @@ def open_invoice(payment: Payment, order: Order) -> Opened:
             _give_up(payment_id, fault.reason)
         raise (PaymentRefused if fault.permanent else PaymentServiceAway) from fault
     # Whoever looked meanwhile found the invoice by our reference, and not its address.
-    mine = sa.update(Payment).where(
-        Payment.id == payment_id, sa.or_(Payment.invoice.is_(None), Payment.invoice == opened.invoice)
-    )
+    mine = sa.update(Payment).where(Payment.id == payment_id, beside_id(Payment.invoice).in_(("", opened.invoice)))
     states = sa.case((Payment.state == "opening", "pending"), else_=Payment.state)
     noted = mine.values(state=states, invoice=opened.invoice, url=opened.url)
     db.session.execute(noted, execution_options={"synchronize_session": False})
@@ -226,14 +225,14 @@ def _begun(account_id: str, item: Item, method: str, keeps: bool) -> Payment | N
 
 def _leave(payment_id: str) -> None:
     """Its answer was lost: nobody waits for it, and the sweep asks by our reference."""
-    lost = sa.update(Payment).where(Payment.id == payment_id, Payment.state == "opening")
+    lost = sa.update(Payment).where(Payment.id == payment_id, beside_id(Payment.state) == "opening")
     db.session.execute(lost.values(reason=UNANSWERED), execution_options={"synchronize_session": False})
     db.session.commit()
 
 
 def _give_up(payment_id: str, why: str) -> None:
     """No invoice was made: nobody can pay it."""
-    refused = sa.update(Payment).where(Payment.id == payment_id, Payment.state == "opening")
+    refused = sa.update(Payment).where(Payment.id == payment_id, beside_id(Payment.state) == "opening")
     now = clock.utcnow()
     db.session.execute(refused.values(state="failed", reason="refused", due_at=None, closed_at=now))
     _note(payment_id, "failed", "checkout", why=why)

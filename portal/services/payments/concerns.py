@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from portal.extensions import db
 from portal.models import Payment, PaymentEvent
+from portal.models.base import beside_id
 from portal.services import events
 
 TWICE: Final = "twice"
@@ -41,7 +42,7 @@ def note(payment_id: str, what: str, *, source: str, key: str = "", **facts: str
 
 def looked_at(payment_id: str, *, actor: str, remark: str) -> bool:
     """Somebody has seen to it. Returns whether there was a concern. Commits."""
-    seen = sa.update(Payment).where(Payment.id == payment_id, Payment.concern != "").values(concern="")
+    seen = sa.update(Payment).where(Payment.id == payment_id, beside_id(Payment.concern) != "").values(concern="")
     if db.session.execute(seen, execution_options={"synchronize_session": False}).rowcount != 1:  # type: ignore[attr-defined]
         db.session.rollback()
         return False

@@ -15,6 +15,7 @@ from portal import clock, database
 from portal.extensions import db
 from portal.freshness import changing
 from portal.models import Account, LedgerEntry, Payment, PaymentEvent, User, Wallet
+from portal.models.base import beside_id
 from portal.providers.payments import PaymentsError, Status
 from portal.services import cards, events, papers, subscriptions, topups
 from portal.services.notifications import notify
@@ -111,7 +112,7 @@ def _claim(payment: Payment) -> dt.datetime | None:
     # An instant to come was written by a host whose clock is ahead: nobody waits for that.
     free = sa.or_(Payment.asked_at.is_(None), Payment.asked_at <= now - PAUSE, Payment.asked_at > now + PAUSE)
     # With its state: whoever had read it a moment before it was paid made it due again.
-    mine = sa.update(Payment).where(Payment.id == payment.id, Payment.state == payment.state, free)
+    mine = sa.update(Payment).where(Payment.id == payment.id, beside_id(Payment.state) == payment.state, free)
     due = next_ask(payment.created_at, now, payment.expires_at)
     values = {"asked_at": now, "asks": Payment.asks + 1} | ({"due_at": due} if payment.state in UNDECIDED else {})
     with db.engine.begin() as connection:
@@ -124,9 +125,10 @@ def _claim(payment: Payment) -> dt.datetime | None:
 def _put_off(payment: Payment, wait: dt.timedelta) -> None:
     """It is asked about that soon; never later than it was."""
     at = clock.utcnow() + wait
-    open_still = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(UNDECIDED))
+    open_still = sa.update(Payment).where(Payment.id == payment.id, beside_id(Payment.state).in_(UNDECIDED))
     later = sa.or_(Payment.due_at.is_(None), Payment.due_at > at)
     with db.engine.begin() as connection:
+        connection.execute(_the_row(payment.id))  # or MariaDB might take the index of due_at before the row
         connection.execute(open_still.where(later).values(due_at=at))
 
 
@@ -147,7 +149,7 @@ def _unanswered(payment: Payment, fault: PaymentsError, source: str, due: dt.dat
 def _adopt(payment: Payment, invoice: str) -> Payment:
     """Note the invoice of a payment whose opening had lost the provider's answer."""
     with db.engine.begin() as connection:
-        mine = sa.update(Payment).where(Payment.id == payment.id, Payment.invoice.is_(None))
+        mine = sa.update(Payment).where(Payment.id == payment.id, beside_id(Payment.invoice) == "")
         connection.execute(mine.values(invoice=invoice))
     return read(payment.id)
 
@@ -192,7 +194,9 @@ def _move(payment: Payment, verdict: Verdict, status: Status) -> bool:
         values |= {"provider_payment": by.payment[:64], "gateway": by.method[:40], "card_number": number[:30]}
     # Held money that is being given back does not count meanwhile: the customer would have both.
     kept = Payment.refunded_fils == 0
-    moved = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(before(verdict.state)), kept)
+    moved = sa.update(Payment).where(
+        Payment.id == payment.id, beside_id(Payment.state).in_(before(verdict.state)), kept
+    )
     options = {"synchronize_session": False}
     return bool(db.session.execute(moved.values(**values), execution_options=options).rowcount == 1)  # type: ignore[attr-defined]
 
@@ -245,7 +249,8 @@ def _note_unpaid(payment: Payment, verdict: Verdict, status: Status, source: str
     if not news or verdict.state not in ("pending", "failed"):
         return payment.state
     moved = sa.update(Payment).where(
-        Payment.id == payment.id, Payment.state.in_({*before(verdict.state), verdict.state} - {"paid", "held"})
+        Payment.id == payment.id,
+        beside_id(Payment.state).in_({*before(verdict.state), verdict.state} - {"paid", "held"}),
     )
     values: dict[str, Any] = {"state": verdict.state, "reason": verdict.reason}
     if db.session.execute(moved.values(**values), execution_options={"synchronize_session": False}).rowcount != 1:  # type: ignore[attr-defined]
@@ -261,19 +266,25 @@ def _note_unpaid(payment: Payment, verdict: Verdict, status: Status, source: str
 
 def _close(payment: Payment, state: str, source: str, facts: dict[str, Any], due: dt.datetime | None) -> str:
     """Over without money, and asked about no more but where somebody left word. A failed try keeps its reason."""
-    closed = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(before(state)))
+    db.session.execute(_the_row(payment.id))
+    closed = sa.update(Payment).where(Payment.id == payment.id, beside_id(Payment.state).in_(before(state)))
     moved = db.session.execute(
         closed.values(state=state, closed_at=clock.utcnow()), execution_options={"synchronize_session": False}
     )
     if moved.rowcount == 1:  # type: ignore[attr-defined]
         db.session.add(PaymentEvent(payment_id=payment.id, what=state, source=source, facts=facts))
     # Also where it was over before: one look at an old return page had the sweep ask about it every six hours.
-    over = sa.update(Payment).where(Payment.id == payment.id, Payment.state.in_(UNDECIDED - OPEN))
+    over = sa.update(Payment).where(Payment.id == payment.id, beside_id(Payment.state).in_(UNDECIDED - OPEN))
     if due is not None:
         over = over.where(Payment.due_at == due)
     db.session.execute(over.values(due_at=None), execution_options={"synchronize_session": False})
     db.session.commit()
     return read(payment.id).state
+
+
+def _the_row(payment_id: str) -> sa.Select[str]:
+    """Its lock, by nothing but its id."""
+    return sa.select(Payment.id).where(Payment.id == payment_id).with_for_update()
 
 
 def _lock_wallet(account_id: str) -> None:
