@@ -35,7 +35,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-LONG = ("work", "races", "tasks", "dev", "routing", "pages")
+LONG = ("work", "races", "tasks", "dev", "payments", "billing", "routing", "pages")
 """Folders whose tests drive real processes or a browser."""
 
 

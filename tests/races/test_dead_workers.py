@@ -142,7 +142,10 @@ def test_a_process_whose_row_was_cleared_away_is_not_taken_for_dead(
 
 
 def _gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # the latter: it ended between our opening and our reading
+        return True
 
 
 def _still_sells(web: Web, key: str) -> None:
