@@ -19,8 +19,8 @@ def _stands(shop: Shop, who: Customer, payment_id: str) -> None:
 
 
 def test_killed_at_every_statement_of_confirm_it_counts_once_after_the_sweep(any_small_shop: Shop) -> None:
-    """PAY-01, CRD-01, never-again "apart": one credit, one receipt, one set of messages; no number is lost. A plan writes
-    all that a pack does, and more."""
+    """PAY-01, CRD-01, never-again "apart": one credit, one receipt, one set of messages; no number is lost. A plan
+    writes all that a pack does, and more."""
     _killed_everywhere(any_small_shop, PLAN, "vm")
 
 
