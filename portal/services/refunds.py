@@ -161,7 +161,7 @@ def _covered(payment: Payment, fils: int, available: int) -> int:
 
 
 def _write(payment_id: str, account_id: str, fils: int, reason: str, actor: str, ends_period: bool | None) -> str:
-    db.session.scalar(sa.select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update())
+    ledger.lock(account_id)
     payment = db.session.get_one(Payment, payment_id, populate_existing=True, with_for_update=True)
     if payment.state not in ("paid", "held"):
         raise NotRefundable(f"it is {payment.state}, not paid")
@@ -263,7 +263,7 @@ def _done(refund_id: str, found: Refunded) -> str:
     db.session.rollback()
     with changing(f"account:{account_id}"):
         try:
-            db.session.scalar(sa.select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update())
+            ledger.lock(account_id)
             if not _end(refund_id, "done", found.id, ""):
                 db.session.rollback()
                 return db.session.scalar(sa.select(Refund.state).where(Refund.id == refund_id)) or ""
@@ -326,7 +326,7 @@ def _give_up(refund_id: str, state: str, why: str, provider_refund: str | None =
     account_id = db.session.scalar(sa.select(Refund.account_id).where(Refund.id == refund_id)) or ""
     db.session.rollback()
     try:
-        db.session.scalar(sa.select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update())
+        ledger.lock(account_id)
         if not _end(refund_id, state, provider_refund, why):
             db.session.rollback()
             return db.session.scalar(sa.select(Refund.state).where(Refund.id == refund_id)) or ""

@@ -126,6 +126,8 @@ def _write(subscription_id: str) -> _Try | None:
     """The payment of the next try, committed; None when it is not its time. Raises _Hopeless."""
     now = clock.utcnow()
     subscription = db.session.get_one(Subscription, subscription_id, populate_existing=True)
+    if not now < subscription.ends_at <= now + renewable.BEFORE:
+        return None  # renewed since it was found due: its next end is a month away, and another occasion
     if why := renewable.obstacle(subscription):
         raise _Hopeless(why)
     occasion = f"renewal:{subscription.id}:{subscription.ends_at.isoformat()}"

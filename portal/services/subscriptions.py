@@ -15,7 +15,7 @@ from portal import clock
 from portal.extensions import db
 from portal.freshness import changing
 from portal.ids import new_id
-from portal.models import Account, Plan, Subscription, Wallet
+from portal.models import Account, Plan, Subscription
 from portal.services import events, ledger, renewable, tunables
 from portal.services.notifications import notify
 from portal.services.terms import Terms, terms
@@ -67,10 +67,8 @@ def lock(account_id: str) -> None:
 
     Raises LookupError for an unknown account.
     """
-    wallet = sa.select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update()
-    account = sa.select(Account.id).where(Account.id == account_id).with_for_update()
-    if db.session.scalar(wallet) is None or db.session.scalar(account) is None:
-        raise LookupError(f"there is no account {account_id}")
+    ledger.lock(account_id)
+    db.session.scalar(sa.select(Account.id).where(Account.id == account_id).with_for_update())
 
 
 def give(

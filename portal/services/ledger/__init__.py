@@ -10,6 +10,7 @@ from portal.services.ledger.entries import (
     NotCovered,
     adjust,
     credit,
+    lock,
     open_wallet,
     release,
     set_aside,
@@ -18,6 +19,6 @@ from portal.services.ledger.entries import (
 )
 
 __all__ = [
-    "AlreadyBooked", "Fault", "NotCovered", "adjust", "check", "credit", "open_wallet", "release", "set_aside",
+    "AlreadyBooked", "Fault", "NotCovered", "adjust", "check", "credit", "lock", "open_wallet", "release", "set_aside",
     "statement", "take_aside",
 ]  # fmt: skip

@@ -31,6 +31,14 @@ def open_wallet(account_id: str) -> Wallet:
     return wallet
 
 
+def lock(account_id: str) -> None:
+    """Take the wallet's lock until the caller's transaction ends: before the account, the payment and everything else
+    of it, or MariaDB breaks one of two off. Raises LookupError for an account without a wallet."""
+    wallet = sa.select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update()
+    if db.session.scalar(wallet) is None:
+        raise LookupError(f"account {account_id} has no wallet")
+
+
 def credit(
     account_id: str,
     amount: int,

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from portal import clock, database
 from portal.extensions import db
 from portal.freshness import changing
-from portal.models import Account, LedgerEntry, Payment, PaymentEvent, User, Wallet
+from portal.models import Account, LedgerEntry, Payment, PaymentEvent, User
 from portal.models.base import beside_id
 from portal.providers.payments import PaymentsError, Status
-from portal.services import cards, events, papers, subscriptions, topups
+from portal.services import cards, events, ledger, papers, subscriptions, topups
 from portal.services.notifications import notify
 from portal.services.payments import concerns, merchant, reasons
 from portal.services.payments.schedule import next_ask
@@ -158,7 +158,7 @@ def _count(payment: Payment, verdict: Verdict, status: Status, source: str, over
     """The transaction of money that came: wallet, payment, account, subscription, numbers, in this order of locks."""
     with changing(f"account:{payment.account_id}"):
         try:
-            _lock_wallet(payment.account_id)
+            ledger.lock(payment.account_id)
             if verdict.state == "paid" and not overrule and _is_suspended(payment.account_id):
                 verdict = verdict._replace(state="held", reason="suspended")
             if not _move(payment, verdict, status):
@@ -285,10 +285,6 @@ def _close(payment: Payment, state: str, source: str, facts: dict[str, Any], due
 def _the_row(payment_id: str) -> sa.Select[str]:
     """Its lock, by nothing but its id."""
     return sa.select(Payment.id).where(Payment.id == payment_id).with_for_update()
-
-
-def _lock_wallet(account_id: str) -> None:
-    db.session.scalar(sa.select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update())
 
 
 def _is_suspended(account_id: str) -> bool:
