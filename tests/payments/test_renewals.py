@@ -11,7 +11,7 @@ from portal.extensions import db
 from portal.models import Account, Payment, Plan, SavedCard, Subscription
 from portal.providers.payments import Order
 from portal.providers.payments.myfatoorah import MyFatoorah
-from portal.services import cards, refunds, renewals as renewing, subscriptions, tunables
+from portal.services import cards, refunds, subscriptions, tunables
 from portal.tasks import payments as jobs
 from sandbox.process import SandboxProcess
 from tests.notifications.outside import Line, at_once, customer
@@ -87,19 +87,6 @@ def test_a_plan_is_renewed_a_day_before_its_end_by_one_of_all_workers(world: Wor
         assert [len(world.told(kind)) for kind in ("subscription_confirmed", "invoice_ready")] == [3, 3]
         assert (world.told("subscription_expiring"), world.told("payment_failed")) == ([], [])
         world.books_are_right()
-
-
-def test_who_was_renewed_meanwhile_is_not_renewed_for_the_month_after(one: World) -> None:
-    """SUB-04, CRD-01: a worker that had read who is due came to one whom another had just renewed, and charged the card
-    for the next month as well: its end was another one, and so was the try."""
-    with one.app.app_context():
-        account = subscriber(one)
-        before_the_end(one, account, DAY)
-        due = runs(one, account).id
-        assert jobs.renew() == 1
-        assert not renewing.renew(due)
-        assert [row.state for row in renewals(one, account)] == ["paid"]
-        assert one.asked("DirectPayment") == 1
 
 
 @pytest.mark.parametrize(
