@@ -18,7 +18,7 @@ from portal.ids import new_id
 from portal.models import Account, Plan, Subscription
 from portal.services import events, ledger, renewable, tunables
 from portal.services.notifications import notify
-from portal.services.terms import Terms, terms
+from portal.services.terms import terms
 
 log = logging.getLogger("portal.subscriptions")
 FREE_PLAN = "basic"
@@ -276,9 +276,3 @@ def _running(*conditions: sa.ColumnElement[bool]) -> list[sa.Row[str, str, str, 
 def _end(subscription: Subscription, now: dt.datetime) -> None:
     subscription.state, subscription.running_of, subscription.ended_at = "ended", None, now
     db.session.flush()
-
-
-__all__ = [
-    "FREE_PLAN", "NoSuchPlan", "NothingRuns", "Terms", "activate", "cancel", "end_due", "give", "grace_ends", "lock",
-    "reactivate", "remind", "remind_of", "running", "stop_renewing", "take_back", "terms",
-]  # fmt: skip
